@@ -1,0 +1,305 @@
+# shellcheck shell=bash
+# What the scripts share: where things are, installing what is missing, and starting and stopping one process.
+# Sourced, never run. Every function is idempotent.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CONFIG=${TERTULIA_CONFIG:-$ROOT/cluster.toml}
+BIN=${CARGO_TARGET_DIR:-$ROOT/target}/release
+
+# Seconds that a process gets to become ready, or to stop when asked to.
+READY_SECONDS=60
+STOP_SECONDS=15
+# A log above this size is put aside (one older copy is kept) when its process starts.
+LOG_BYTES_MAX=$((64 * 1024 * 1024))
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+
+# The usage text of a script is its leading comment.
+usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
+misuse() { usage >&2; exit 2; }
+
+# Where everything that a running cluster writes lives. The configuration's paths are inside it, whatever it is.
+use_data() {
+    mkdir -p "$1"
+    DATA=$(cd "$1" && pwd)
+    export TERTULIA_DATA=$DATA
+    export TERTULIA__CLUSTER__DATA_DIR=$DATA/data
+    export TERTULIA__TLS__CA_FILE=$DATA/pki/ca.pem
+    export TERTULIA__TLS__DIR=$DATA/pki
+    export TERTULIA__AUTH__PUBLIC_KEY_FILE=$DATA/pki/jwt.pub.pem
+    export TERTULIA__AUTH__DEV_SIGNING_KEY_FILE=$DATA/pki/jwt.key.pem
+}
+
+ctl() { "$BIN/tertuliactl" --config "$CONFIG" "$@"; }
+
+# --- installing ------------------------------------------------------------------------------------------------------
+
+as_root() {
+    if [[ $EUID == 0 ]]; then
+        "$@"
+    elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [[ -t 0 ]]; }; then
+        sudo "$@"
+    else
+        return 1
+    fi
+}
+
+apt_install() {
+    command -v apt-get >/dev/null || die "this needs $*, and there is no apt-get here: install them, then run me again"
+    say "installing $*"
+    local options=(-y -qq --no-install-recommends -o Dpkg::Use-Pty=0)
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$@" >/dev/null 2>&1 ||
+        { as_root apt-get update -qq >/dev/null &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$@" >/dev/null; } ||
+        die "could not install what is missing; as root, run: apt-get update && apt-get install -y $*"
+}
+
+# The newest installed PostgreSQL's programs; empty where there is none from version 15 on.
+postgres_bin() {
+    local candidate best=0 version dir
+    PG_BIN=
+    for candidate in /usr/lib/postgresql/*/bin/initdb $(type -ap initdb); do
+        [[ -x $candidate ]] || continue
+        dir=$(dirname "$(readlink -f "$candidate")")
+        [[ -x $dir/postgres ]] || continue
+        version=$("$dir/postgres" --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')
+        if ((version >= 15 && version > best)); then best=$version PG_BIN=$dir; fi
+    done
+    [[ -n $PG_BIN ]]
+}
+
+install_servers() {
+    if ! postgres_bin; then
+        # The distribution's own server and its "main" cluster are not needed: keep them from being made and started.
+        apt_install postgresql-common
+        as_root mkdir -p /etc/postgresql-common/createcluster.d
+        as_root sh -c 'echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/tertulia.conf'
+        apt_install postgresql
+        postgres_bin || die "PostgreSQL 15 or newer is needed; apt has installed something older"
+    fi
+    if ! command -v redis-server >/dev/null; then
+        apt_install redis-server
+        if [[ -d /run/systemd/system ]]; then as_root systemctl disable --quiet --now redis-server || true; fi
+    fi
+}
+
+install_build_tools() {
+    command -v cargo >/dev/null || die "Rust is needed: see https://rustup.rs"
+    command -v cc >/dev/null || apt_install build-essential
+}
+
+install_browser() {
+    command -v chromium >/dev/null || apt_install chromium chromium-sandbox fonts-liberation
+}
+
+# --- one process -----------------------------------------------------------------------------------------------------
+
+# A pid file holds the pid and the process's start time, so that a reused pid is never taken for ours.
+start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+pid_of() {
+    local pid started
+    { read -r pid && read -r started; } 2>/dev/null <"$DATA/run/$1.pid" || return 1
+    [[ -n $started && $(start_time "$pid") == "$started" ]] || return 1
+    # A zombie keeps its start time but is gone.
+    ! grep -qs '^State:.Z' "/proc/$pid/status" || return 1
+    printf '%s' "$pid"
+}
+
+# spawn NAME COMMAND…: in the background, in a session of its own, with all the open files it may have.
+spawn() {
+    local name=$1 log=$DATA/log/$1.log pid
+    shift
+    if [[ -f $log && $(stat -c %s "$log") -gt $LOG_BYTES_MAX ]]; then mv -f "$log" "$log.1"; fi
+    ulimit -n "$(ulimit -Hn)"
+    # 9 is the lock of the calling script: it must not outlive it.
+    setsid "$@" </dev/null >>"$log" 2>&1 9>&- &
+    pid=$!
+    printf '%s\n%s\n' "$pid" "$(start_time "$pid")" >"$DATA/run/$name.pid"
+}
+
+# wait_until NAME COMMAND…: until the command succeeds; fails with the log's end when the process dies or takes too long.
+wait_until() {
+    local name=$1 deadline=$((SECONDS + READY_SECONDS))
+    shift
+    until "$@"; do
+        if ! pid_of "$name" >/dev/null || ((SECONDS >= deadline)); then
+            tail -n 15 "$DATA/log/$name.log" >&2 || true
+            die "$name did not become ready; its log is $DATA/log/$name.log"
+        fi
+        sleep 0.1
+    done
+}
+
+# http_ok HOST:PORT PATH: whether a GET is answered with 200. No curl needed.
+http_ok() {
+    local status
+    status=$(
+        exec 2>/dev/null
+        exec 3<>"/dev/tcp/${1%:*}/${1##*:}" || exit 1
+        printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$2" "$1" >&3
+        read -r -t 5 line <&3 && printf '%s' "$line"
+    ) || return 1
+    [[ $status == "HTTP/1.1 200"* ]]
+}
+
+# stop_process NAME [SIGNAL]: asks, waits, and kills what does not go.
+stop_process() {
+    local name=$1 signal=${2:-TERM} pid deadline=$((SECONDS + STOP_SECONDS))
+    if pid=$(pid_of "$name"); then
+        kill -s CONT "$pid" 2>/dev/null || true
+        kill -s "$signal" "$pid" 2>/dev/null || true
+        while pid_of "$name" >/dev/null; do
+            if ((SECONDS >= deadline)); then
+                say "$name does not stop: killing it"
+                kill -s KILL "$pid" 2>/dev/null || true
+                deadline=$((SECONDS + STOP_SECONDS))
+            fi
+            sleep 0.05
+        done
+    fi
+    rm -f "$DATA/run/$name.pid"
+}
+
+# --- the cluster's processes -----------------------------------------------------------------------------------------
+
+# Reads what runs where from the configuration, through the one program that knows how to.
+read_endpoints() {
+    NODES=() ROUTERS=() DATABASES=()
+    declare -gA ADDRESS
+    local kind id rest
+    while read -r kind id rest; do
+        case $kind in
+            node) NODES+=("$id") ADDRESS[node-$id]=$rest ;;
+            router) ROUTERS+=("$id") ADDRESS[router-$id]=$rest ;;
+            store) read -r PG_HOST PG_PORT PG_USER database <<<"$rest" && DATABASES+=("$database") ;;
+            redis) REDIS_ADDRESS=$id ;;
+        esac
+    done < <(ctl endpoints)
+    [[ ${#NODES[@]} -gt 0 && ${#ROUTERS[@]} -gt 0 ]] || die "no nodes or no routers in $CONFIG"
+}
+
+process_names() {
+    local id
+    printf 'postgres\nredis\n'
+    for id in "${NODES[@]}"; do printf 'node-%s\n' "$id"; done
+    for id in "${ROUTERS[@]}"; do printf 'router-%s\n' "$id"; done
+}
+
+is_ready() {
+    case $1 in
+        postgres) "$PG_BIN/pg_isready" -q -h "$PG_HOST" -p "$PG_PORT" -d postgres -U "$PG_USER" ;;
+        redis) [[ $(redis-cli -h "${REDIS_ADDRESS%:*}" -p "${REDIS_ADDRESS##*:}" ping 2>/dev/null) == PONG ]] ;;
+        *) http_ok "${ADDRESS[$1]}" /health/ready ;;
+    esac
+}
+
+# start NAME: does nothing where it runs already. Does not wait.
+start() {
+    if pid_of "$1" >/dev/null; then return; fi
+    case $1 in
+        postgres) start_postgres ;;
+        redis) start_redis ;;
+        node-*) spawn "$1" "$BIN/tertulia-node" --config "$CONFIG" --id "${1#node-}" ;;
+        router-*) spawn "$1" "$BIN/tertulia-router" --config "$CONFIG" --id "${1#router-}" ;;
+    esac
+    say "started $1"
+}
+
+# Postgres refuses to run as root: there it runs as the package's own user.
+PG_RUN=()
+if [[ $EUID == 0 ]]; then PG_RUN=(setpriv --reuid=postgres --regid=postgres --init-groups --); fi
+
+# Makes the database folder, once; prints where it is.
+postgres_dir() {
+    local dir=$DATA/postgres elsewhere
+    if [[ ! -e $dir ]]; then
+        mkdir -m 700 "$dir"
+        if [[ $EUID == 0 ]]; then
+            id postgres >/dev/null 2>&1 || die "no user 'postgres' to run PostgreSQL as (as root it does not run)"
+            chown postgres: "$dir"
+            # A checkout under /root, say, is closed to other users: the database then lives elsewhere, behind a link.
+            if ! "${PG_RUN[@]}" test -w "$dir" 2>/dev/null; then
+                elsewhere=/var/tmp/tertulia-$(printf '%s' "$DATA" | sha256sum | cut -c1-12)
+                rmdir "$dir"
+                install -d -m 700 -o postgres -g postgres "$elsewhere"
+                ln -s "$elsewhere" "$dir"
+            fi
+        fi
+    fi
+    readlink -f "$dir"
+}
+
+start_postgres() {
+    local dir log=$DATA/log/postgres.log
+    dir=$(postgres_dir)
+    # From the root folder: the user postgres may have no access to ours.
+    cd / || return
+    if [[ ! -f $dir/data/PG_VERSION ]]; then
+        rm -rf "$dir/data.new"
+        "${PG_RUN[@]}" "$PG_BIN/initdb" --pgdata="$dir/data.new" --username="$PG_USER" --auth=trust --encoding=UTF8 \
+            --locale=C >>"$log" 2>&1 || die "initdb failed; see $log"
+        "${PG_RUN[@]}" sh -c "echo \"include '../tertulia.conf'\" >>'$dir/data.new/postgresql.conf'"
+        # Renamed last: a half-made folder is never taken for a whole one.
+        mv "$dir/data.new" "$dir/data"
+    fi
+    # Rewritten at every start, so that it follows the configuration and this script.
+    postgres_settings "$dir" | "${PG_RUN[@]}" tee "$dir/tertulia.conf" >/dev/null
+    spawn postgres "${PG_RUN[@]}" "$PG_BIN/postgres" -D "$dir/data"
+    cd "$ROOT" || return
+}
+
+# For a development machine of two cores. Durability is not negotiable: fsync and synchronous_commit stay on.
+postgres_settings() {
+    # A Unix socket's path may have 107 bytes.
+    local sockets=
+    if ((${#1} < 80)); then sockets=$1; fi
+    cat <<END
+listen_addresses = '$PG_HOST'
+port = $PG_PORT
+unix_socket_directories = '$sockets'
+max_connections = 200
+# The tables have one partition per slot: one migration locks them all.
+max_locks_per_transaction = 512
+fsync = on
+synchronous_commit = on
+wal_level = logical
+max_wal_senders = 32
+max_replication_slots = 32
+max_worker_processes = 32
+max_logical_replication_workers = 24
+shared_buffers = 512MB
+wal_buffers = 16MB
+min_wal_size = 1GB
+max_wal_size = 4GB
+checkpoint_timeout = 15min
+# Statements are short: compiling them or showing them in the process list costs more than it gives.
+jit = off
+update_process_title = off
+autovacuum_max_workers = 2
+END
+}
+
+create_databases() {
+    local database
+    for database in "${DATABASES[@]}"; do
+        [[ $(psql_admin -c "SELECT 1 FROM pg_database WHERE datname = '$database'") == 1 ]] ||
+            psql_admin -c "CREATE DATABASE \"$database\"" >/dev/null
+    done
+}
+
+psql_admin() { "$PG_BIN/psql" -XAtq -v ON_ERROR_STOP=1 -h "$PG_HOST" -p "$PG_PORT" -U "$PG_USER" -d postgres "$@"; }
+
+start_redis() {
+    mkdir -p "$DATA/redis"
+    cat >"$DATA/redis/redis.conf" <<END
+bind ${REDIS_ADDRESS%:*}
+port ${REDIS_ADDRESS##*:}
+dir $DATA/redis
+save ""
+appendonly yes
+appendfsync everysec
+END
+    spawn redis redis-server "$DATA/redis/redis.conf"
+}
