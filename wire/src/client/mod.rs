@@ -1,0 +1,21 @@
+//! The client protocol, version 1: what `docs/PROTOCOL.md` describes, as types.
+//!
+//! A client sends [`Command`]s, each answered by one [`Reply`] with the same `id`, and receives [`Push`]es without one.
+//! The same names and payloads are spoken as JSON text frames and as MessagePack binary frames (maps with the same
+//! field names; ids are strings in both).
+
+mod codec;
+mod envelope;
+mod frame;
+#[cfg(test)]
+mod tests;
+mod types;
+mod validate;
+
+pub use codec::{
+    DecodedCommand, Format, FrameError, Outbound, decode_commands, decode_outbound, encode_commands, encode_outbound,
+    encode_push, encode_reply,
+};
+pub use frame::FrameBuilder;
+pub use types::*;
+pub use validate::{HistoryPosition, SendTarget, ValidHistory, ValidSend, ValidSync};

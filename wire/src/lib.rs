@@ -1,0 +1,13 @@
+//! Everything that crosses a process boundary, as types: the client protocol (`docs/PROTOCOL.md`) and the cluster
+//! protocol between routers, nodes and the operator's command.
+//!
+//! Pure: bytes in, values out. No socket, no clock. Every decoder has a hard size limit and refuses trailing bytes.
+
+pub mod client;
+pub mod cluster;
+mod event;
+pub mod limits;
+mod trace;
+
+pub use event::{BodyError, Encrypted, EventKind, EventRecord, MessageBody, decode_message, encode_message};
+pub use trace::{InvalidTraceId, TraceId};

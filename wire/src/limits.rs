@@ -1,0 +1,43 @@
+//! Hard limits of both protocols, as constants checked against each other at compile time.
+
+/// Largest client frame, in bytes, before and after decoding.
+pub const CLIENT_FRAME_BYTES: usize = 64 * 1024;
+/// Largest frame to a client, in bytes: a full page of history, each of its bytes escaped as `\u0001`. What a client
+/// must be ready to read.
+pub const SERVER_FRAME_BYTES: usize = 4 * 1024 * 1024;
+/// Most envelopes in one frame, from a client or to one.
+pub const CLIENT_FRAME_ENVELOPES: usize = 64;
+/// Longest plain message text, in bytes of UTF-8.
+pub const CONTENT_BYTES: usize = 16 * 1024;
+/// Longest ciphertext, in bytes.
+pub const CIPHERTEXT_BYTES: usize = 32 * 1024;
+/// Longest `nonce`, `tag`, `key_version` and `algorithm`, in bytes each.
+pub const CRYPTO_FIELD_BYTES: usize = 256;
+/// Longest `temp_id`, in bytes. At least 1.
+pub const TEMP_ID_BYTES: usize = 64;
+/// Longest display name, in bytes of UTF-8.
+pub const NAME_BYTES: usize = 128;
+/// Longest token, in bytes.
+pub const TOKEN_BYTES: usize = 8 * 1024;
+/// Longest text of an error reply, in bytes, without the `…` that marks a cut.
+pub const ERROR_MESSAGE_BYTES: usize = 300;
+/// Longest client platform or version text in `hello`, in bytes.
+pub const CLIENT_INFO_BYTES: usize = 64;
+/// Most events in one page of history, and what a query without `limit` gets.
+pub const HISTORY_PAGE_MAX: u32 = 200;
+pub const HISTORY_PAGE_DEFAULT: u32 = 50;
+/// Most rows in one page of sync, and what a query without `limit` gets.
+pub const SYNC_PAGE_MAX: u32 = 200;
+pub const SYNC_PAGE_DEFAULT: u32 = 100;
+/// Most users in one `profile:get`.
+pub const PROFILES_MAX: usize = 100;
+/// A page of history stops growing here, in bytes of bodies, so that a reply stays well below a cluster frame.
+pub const HISTORY_PAGE_BYTES: usize = 512 * 1024;
+/// Largest frame between two processes of the cluster, in bytes.
+pub const CLUSTER_FRAME_BYTES: usize = 8 * 1024 * 1024;
+
+const _: () = assert!(CONTENT_BYTES < CLIENT_FRAME_BYTES / 2, "a message must fit into a frame even where JSON escapes it");
+const _: () = assert!(CIPHERTEXT_BYTES * 4 / 3 < CLIENT_FRAME_BYTES, "a ciphertext must fit into a frame as base64");
+const _: () = assert!(HISTORY_PAGE_BYTES * 4 < CLUSTER_FRAME_BYTES, "a page must fit into a cluster frame");
+const _: () = assert!(HISTORY_PAGE_BYTES * 6 < SERVER_FRAME_BYTES, "a page must fit into a frame where JSON escapes it");
+const _: () = assert!(TOKEN_BYTES < CLIENT_FRAME_BYTES, "a hello must fit into a frame");
