@@ -1,0 +1,467 @@
+//! A whole cluster under test.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tertulia_shard_map::UserId;
+use tertulia_wire::client::Format;
+use tokio_postgres::NoTls;
+
+use crate::{
+    Client, HttpResponse, Member, client, config,
+    config::{Addresses, Shape},
+    eventually, http,
+    member::{Process, Signal, binary, kept_logs_folder},
+    ports::PortBlock,
+    postgres,
+    postgres::PostgresFolder,
+    watchdog::Watchdog,
+    within,
+};
+
+/// From an empty folder until every process is ready.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// Lines of each log that a failed test prints.
+const TAIL_LINES: usize = 15;
+
+/// What a cluster is to be. Three nodes, two routers, two stores and 64 slots unless told otherwise; with no nodes and
+/// no routers it is just a Postgres and a Redis, and needs no binaries.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    shape: Shape,
+    settings: Vec<(String, String)>,
+}
+
+impl Builder {
+    pub fn nodes(mut self, count: u32) -> Self {
+        self.shape.nodes = count;
+        self
+    }
+
+    pub fn routers(mut self, count: u32) -> Self {
+        self.shape.routers = count;
+        self
+    }
+
+    pub fn stores(mut self, count: u32) -> Self {
+        self.shape.stores = count;
+        self
+    }
+
+    pub fn slots(mut self, count: u32) -> Self {
+        self.shape.slots = count;
+        self
+    }
+
+    /// A setting of every node and router: `set("node.fold_interval_ms", 20)`.
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        self.settings.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Starts everything, initialises the cluster, and waits until all is ready.
+    pub async fn start(self) -> Cluster {
+        let cluster = self.prepare();
+        within("the cluster's start", START_LIMIT, cluster.start_all()).await;
+        cluster
+    }
+
+    /// Lays out the folder, but starts no node and no router: for tests of starting itself.
+    pub async fn start_servers(self) -> Cluster {
+        let cluster = self.prepare();
+        within("Postgres and Redis", START_LIMIT, cluster.start_servers()).await;
+        cluster
+    }
+
+    fn prepare(self) -> Cluster {
+        let folder = new_folder();
+        let watchdog = Watchdog::start(&folder);
+        let mut ports = PortBlock::reserve();
+        let addresses = Addresses::assign(self.shape, &mut ports);
+        fs::create_dir(folder.join("log")).expect("a folder can be made");
+        fs::create_dir(folder.join("data")).expect("a folder can be made");
+        fs::write(folder.join("cluster.toml"), config::cluster_toml(self.shape, &addresses))
+            .expect("a file can be written");
+        let postgres = PostgresFolder::create(&folder, addresses.of(Member::Postgres).port());
+        Cluster {
+            shape: self.shape,
+            settings: self.settings,
+            addresses,
+            postgres,
+            running: Mutex::new(BTreeMap::new()),
+            folder,
+            watchdog: Some(watchdog),
+            _ports: ports,
+        }
+    }
+}
+
+/// A running cluster. Dropping it kills every process and removes its folder; the logs are kept under
+/// `target/test-logs` where the test is failing.
+#[derive(Debug)]
+pub struct Cluster {
+    shape: Shape,
+    settings: Vec<(String, String)>,
+    addresses: Addresses,
+    postgres: PostgresFolder,
+    running: Mutex<BTreeMap<Member, Process>>,
+    folder: PathBuf,
+    watchdog: Option<Watchdog>,
+    _ports: PortBlock,
+}
+
+/// A development user who has signed in.
+#[derive(Debug, Clone)]
+pub struct Login {
+    pub token: String,
+    pub user: UserId,
+    pub name: String,
+}
+
+impl Cluster {
+    pub fn builder() -> Builder {
+        Builder { shape: Shape { nodes: 3, routers: 2, stores: 2, slots: 64 }, settings: Vec::new() }
+    }
+
+    // --- where things are ---
+
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.join("cluster.toml")
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn members(&self) -> Vec<Member> {
+        self.addresses.main.keys().copied().collect()
+    }
+
+    pub fn router_url(&self, router: u32) -> String {
+        format!("http://{}", self.address(Member::Router(router)))
+    }
+
+    pub fn ws_url(&self, router: u32) -> String {
+        format!("ws://{}/v1/ws", self.address(Member::Router(router)))
+    }
+
+    /// A router's client port, a node's admin port, or the server's own.
+    pub fn address(&self, member: Member) -> SocketAddr {
+        self.addresses.of(member)
+    }
+
+    pub fn dsn(&self, store: u32) -> String {
+        config::store_dsn(store, &self.addresses)
+    }
+
+    // --- talking to it ---
+
+    pub async fn get(&self, member: Member, path: &str) -> std::io::Result<HttpResponse> {
+        http::request(self.address(member), "GET", path, None).await
+    }
+
+    pub async fn post(&self, member: Member, path: &str, json_body: &str) -> std::io::Result<HttpResponse> {
+        http::request(self.address(member), "POST", path, Some(json_body)).await
+    }
+
+    /// Signs a development user in, at the first router that answers.
+    pub async fn login(&self, name: &str) -> Login {
+        let body = serde_json::json!({ "name": name }).to_string();
+        let response = eventually("the sign-in", async || {
+            for router in 1..=self.shape.routers {
+                if let Ok(response) = self.post(Member::Router(router), "/v1/dev/login", &body).await {
+                    return Some(response);
+                }
+            }
+            None
+        })
+        .await;
+        assert_eq!(response.status, 200, "signing {name} in: {}", response.body);
+        let answer = response.json();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_else(|| panic!("odd: {answer}")).to_owned();
+        Login {
+            token: text(&answer["token"]),
+            user: text(&answer["user"]["user_id"]).parse().expect("a user id"),
+            name: text(&answer["user"]["name"]),
+        }
+    }
+
+    pub async fn token(&self, name: &str) -> String {
+        self.login(name).await.token
+    }
+
+    /// A session of this development user on this router, in JSON, with `hello` done.
+    pub async fn connect(&self, router: u32, name: &str) -> Client {
+        self.connect_as(router, name, Format::Json).await
+    }
+
+    pub async fn connect_as(&self, router: u32, name: &str, format: Format) -> Client {
+        let login = self.login(name).await;
+        let mut client = Client::connect(&self.ws_url(router), format).await;
+        client.hello(client::hello(&login.token)).await;
+        client
+    }
+
+    /// A database connection to a store; lives until the client is dropped.
+    pub async fn sql(&self, store: u32) -> tokio_postgres::Client {
+        self.sql_database(&config::store_database(store)).await.unwrap_or_else(|error| panic!("store {store}: {error}"))
+    }
+
+    /// Runs `tertuliactl` with these arguments; its output.
+    pub fn ctl(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(binary("tertuliactl"))
+            .arg("--config")
+            .arg(self.config_path())
+            .args(arguments)
+            .current_dir(&self.folder)
+            .output()
+            .expect("tertuliactl starts")
+    }
+
+    async fn sql_database(&self, database: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(self.address(Member::Postgres).port()).user(postgres::USER).dbname(database);
+        let (client, connection) = config.connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    // --- breaking and mending it ---
+
+    /// SIGKILL: as a crash.
+    pub fn kill(&self, member: Member) {
+        if let Some(mut process) = self.running().remove(&member) {
+            process.kill();
+        }
+    }
+
+    /// Asks the process to stop, and waits until it has.
+    pub async fn terminate(&self, member: Member) -> ExitStatus {
+        let process = self.running().remove(&member);
+        let mut process = process.unwrap_or_else(|| panic!("{member} does not run"));
+        // For Postgres SIGTERM means "when everybody has gone"; SIGINT is the stop that ends sessions.
+        process.signal(if member == Member::Postgres { Signal::Interrupt } else { Signal::Terminate });
+        process.wait(member, STOP_LIMIT).await
+    }
+
+    /// SIGSTOP: frozen, with its connections and locks as they are.
+    pub fn pause(&self, member: Member) {
+        self.signal(member, Signal::Stop);
+    }
+
+    pub fn resume(&self, member: Member) {
+        self.signal(member, Signal::Continue);
+    }
+
+    /// Starts a process that does not run; does not wait for it.
+    pub fn start(&self, member: Member) {
+        let process = Process::spawn(self.command(member), &self.folder, &self.log_path(member));
+        let previous = self.running().insert(member, process);
+        assert!(previous.is_none_or(|mut process| process.exit_status().is_some()), "{member} runs already");
+    }
+
+    /// Kills it where it runs, starts it, and waits until it is ready.
+    pub async fn restart(&self, member: Member) {
+        match member {
+            // A killed Postgres leaves its children behind for a moment, and they keep the next one from starting.
+            Member::Postgres if self.is_running(member) => drop(self.terminate(member).await),
+            _ => self.kill(member),
+        }
+        self.start(member);
+        self.wait_ready(member).await;
+    }
+
+    pub fn is_running(&self, member: Member) -> bool {
+        self.running().get_mut(&member).is_some_and(|process| process.exit_status().is_none())
+    }
+
+    pub fn pid(&self, member: Member) -> u32 {
+        self.running().get(&member).unwrap_or_else(|| panic!("{member} does not run")).pid()
+    }
+
+    /// Waits until the process serves; panics where it ends instead.
+    pub async fn wait_ready(&self, member: Member) {
+        eventually(&format!("{member} to be ready"), async || {
+            let ended = self.running().get_mut(&member).map(Process::exit_status);
+            match ended {
+                None => panic!("{member} was never started"),
+                Some(Some(status)) => panic!("{member} has ended ({status}) instead of being ready"),
+                Some(None) => self.is_ready(member).await.then_some(()),
+            }
+        })
+        .await;
+    }
+
+    pub async fn is_ready(&self, member: Member) -> bool {
+        match member {
+            Member::Postgres => self.sql_database("postgres").await.is_ok(),
+            Member::Redis => tokio::net::TcpStream::connect(self.address(member)).await.is_ok(),
+            Member::Node(_) | Member::Router(_) => {
+                self.get(member, "/health/ready").await.is_ok_and(|response| response.status == 200)
+            }
+        }
+    }
+
+    // --- what it says ---
+
+    pub fn log(&self, member: Member) -> String {
+        fs::read_to_string(self.log_path(member)).unwrap_or_default()
+    }
+
+    /// Panics where a node or a router has logged an ERROR or has panicked.
+    pub fn assert_no_errors(&self) {
+        self.assert_no_errors_but(&[]);
+    }
+
+    /// The same, save for lines that hold one of these texts.
+    pub fn assert_no_errors_but(&self, expected: &[&str]) {
+        let errors: Vec<String> = self
+            .members()
+            .into_iter()
+            .filter(|member| matches!(member, Member::Node(_) | Member::Router(_)))
+            .flat_map(|member| {
+                let log = self.log(member);
+                let lines =
+                    log.lines().filter(|line| is_error(line) && !expected.iter().any(|text| line.contains(text)));
+                lines.map(|line| format!("{member}: {line}")).collect::<Vec<_>>()
+            })
+            .collect();
+        assert!(errors.is_empty(), "unexpected errors in the logs:\n{}", errors.join("\n"));
+    }
+
+    // --- inside ---
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Member, Process>> {
+        // A test that panicked elsewhere must still be able to clean up.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signal(&self, member: Member, signal: Signal) {
+        self.running().get(&member).unwrap_or_else(|| panic!("{member} does not run")).signal(signal);
+    }
+
+    fn log_path(&self, member: Member) -> PathBuf {
+        self.folder.join("log").join(format!("{member}.log"))
+    }
+
+    fn command(&self, member: Member) -> Command {
+        let (name, id) = match member {
+            Member::Postgres => return self.postgres.server(),
+            Member::Redis => {
+                let mut command = Command::new("redis-server");
+                let port = self.address(member).port().to_string();
+                command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port]);
+                return command;
+            }
+            Member::Node(id) => ("tertulia-node", id),
+            Member::Router(id) => ("tertulia-router", id),
+        };
+        let mut command = Command::new(binary(name));
+        command.arg("--config").arg(self.config_path()).args(["--id", &id.to_string()]);
+        for (key, value) in &self.settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        command
+    }
+
+    async fn start_servers(&self) {
+        self.start(Member::Postgres);
+        self.start(Member::Redis);
+        if self.shape.nodes + self.shape.routers > 0 {
+            self.expect_ctl(&["pki"]);
+        }
+        self.wait_ready(Member::Postgres).await;
+        self.wait_ready(Member::Redis).await;
+        let admin = self.sql_database("postgres").await.expect("Postgres is ready");
+        for store in 1..=self.shape.stores {
+            let create = format!("CREATE DATABASE {}", config::store_database(store));
+            admin.batch_execute(&create).await.expect("a database can be made");
+        }
+    }
+
+    async fn start_all(&self) {
+        self.start_servers().await;
+        let all = self.members();
+        let ours = || all.iter().copied().filter(|member| matches!(member, Member::Node(_) | Member::Router(_)));
+        ours().for_each(|member| self.start(member));
+        if self.shape.nodes > 0 {
+            self.initialise().await;
+        }
+        for member in ours() {
+            self.wait_ready(member).await;
+        }
+    }
+
+    /// The explicit, once-only step of a new cluster.
+    pub async fn initialise(&self) {
+        let (mut command, folder) = (Command::new(binary("tertuliactl")), self.folder.clone());
+        command.arg("--config").arg(self.config_path()).arg("init").current_dir(folder);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it starts");
+        assert!(output.status.success(), "tertuliactl init: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn expect_ctl(&self, arguments: &[&str]) {
+        let output = self.ctl(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "tertuliactl {}: {errors}", arguments.join(" "));
+    }
+
+    fn keep_logs(&self) {
+        // Test threads carry the test's name.
+        let name = std::thread::current().name().unwrap_or("unnamed").replace("::", ".");
+        let kept = kept_logs_folder().join(name);
+        let _ = fs::remove_dir_all(&kept);
+        if fs::create_dir_all(&kept).is_err() {
+            return;
+        }
+        let _ = fs::copy(self.config_path(), kept.join("cluster.toml"));
+        for member in self.members() {
+            let _ = fs::copy(self.log_path(member), kept.join(format!("{member}.log")));
+            let log = self.log(member);
+            let lines: Vec<&str> = log.lines().collect();
+            if matches!(member, Member::Node(_) | Member::Router(_)) && !lines.is_empty() {
+                eprintln!(
+                    "--- the end of {member}.log\n{}",
+                    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+                );
+            }
+        }
+        eprintln!("--- all logs are kept in {}", kept.display());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep_logs();
+        }
+        // Kills everything, then removes the folder.
+        drop(self.watchdog.take());
+        for process in self.running().values_mut() {
+            process.kill();
+        }
+    }
+}
+
+fn is_error(line: &str) -> bool {
+    line.contains(r#""level":"ERROR""#) || line.contains(" ERROR ") || line.contains("panicked at")
+}
+
+/// Open to the user that Postgres runs as, and without symbolic links in its path.
+fn new_folder() -> PathBuf {
+    let base = std::env::temp_dir().canonicalize().expect("there is a temporary folder");
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    (0..1000_u32)
+        .map(|attempt| base.join(format!("tertulia-test-{}-{nanos:09}-{attempt}", std::process::id())))
+        .find(|folder| fs::DirBuilder::new().mode(0o711).create(folder).is_ok())
+        .expect("a temporary folder can be made")
+}
