@@ -1,0 +1,354 @@
+//! Fan-out of one slot's log, as a pure state machine: what to send where, what to read again, how far the cursor is.
+//!
+//! - The head moves along the log, fed from memory while that is without a hole and from the store otherwise.
+//! - Each mailbox slot has an ordered stream. What was sent and not acknowledged is remembered by id only. A stream that
+//!   fails or does not keep up falls *behind*: it is fed from the store, page by page, until it has caught up with the
+//!   head. Nothing is ever held in memory for it, and the others do not wait.
+//! - The cursor is the id up to which every stream has acknowledged everything.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use tertulia_shard_map::{Epoch, EventId, Slot, SlotCount, UserId};
+
+use crate::{
+    append::{Committed, CommittedEvent},
+    store::{LogEntry, TakenSlot},
+};
+
+/// Events on their way on one stream; one more and it falls behind.
+const STREAM_EVENTS_MAX: usize = 2048;
+/// A send grows no further once it has so many bytes of bodies.
+pub const SEND_BYTES_MAX: usize = 1024 * 1024;
+/// Events in a page of the log. A shorter page is the end of the log.
+pub const PAGE_EVENTS: u32 = 500;
+
+/// Names one send, for its outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SendId {
+    pub from: Slot,
+    pub to: Slot,
+    pub number: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Head,
+    Stream(Slot),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    Send { id: SendId, previous: Option<EventId>, items: Vec<(Arc<CommittedEvent>, Vec<UserId>)> },
+    Read { slot: Slot, purpose: Purpose, after: EventId },
+    /// Report a read as failed, or a send as possible again, after a pause.
+    Pause { slot: Slot, purpose: Purpose },
+    Cursor { slot: Slot, epoch: Epoch, event: EventId },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Acknowledged,
+    Failed,
+}
+
+pub struct Tail {
+    slot: Slot,
+    epoch: Epoch,
+    slots: SlotCount,
+    head: EventId,
+    reading: Reading,
+    streams: HashMap<Slot, Stream>,
+    cursor: EventId,
+    sends: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    No,
+    Once,
+    /// More was committed since the read was asked for.
+    Again,
+}
+
+#[derive(Default)]
+struct Stream {
+    unacked: VecDeque<Sent>,
+    events: usize,
+    behind: Option<Behind>,
+}
+
+struct Sent {
+    number: u64,
+    first: EventId,
+    last: EventId,
+    events: usize,
+    acknowledged: Ack,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ack {
+    Open,
+    Done,
+}
+
+struct Behind {
+    /// Everything up to here is acknowledged or among the unacknowledged.
+    after: EventId,
+    /// Everything up to here has been looked at.
+    scanned: EventId,
+    state: Catching,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Catching {
+    Paused,
+    /// For what is unacknowledged to be settled.
+    Waiting,
+    /// `head` as it was when the read was asked for: all of the log up to it is visible to the read.
+    Reading { head: EventId },
+}
+
+impl Tail {
+    pub fn new(taken: &TakenSlot, slots: SlotCount, effects: &mut Vec<Effect>) -> Self {
+        let mut tail = Self {
+            slot: taken.slot,
+            epoch: taken.epoch,
+            slots,
+            head: taken.mailbox_cursor,
+            reading: Reading::No,
+            streams: HashMap::new(),
+            cursor: taken.mailbox_cursor,
+            sends: 0,
+        };
+        if taken.last_event > taken.mailbox_cursor {
+            tail.read_head(effects);
+        }
+        tail
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// A group commit of this slot.
+    pub fn committed(&mut self, committed: Committed, effects: &mut Vec<Effect>) {
+        if self.reading != Reading::No {
+            self.reading = Reading::Again;
+        } else if committed.previous == self.head {
+            self.dispatch(committed.events, effects);
+        } else {
+            self.read_head(effects);
+        }
+    }
+
+    pub fn page(&mut self, purpose: Purpose, entries: Vec<LogEntry>, effects: &mut Vec<Effect>) {
+        match purpose {
+            Purpose::Head => self.head_page(entries, effects),
+            Purpose::Stream(to) => self.stream_page(to, entries, effects),
+        }
+    }
+
+    pub fn read_failed(&mut self, purpose: Purpose, effects: &mut Vec<Effect>) {
+        if let Purpose::Stream(to) = purpose
+            && let Some(behind) = self.streams.get_mut(&to).and_then(|stream| stream.behind.as_mut())
+        {
+            behind.state = Catching::Paused;
+        }
+        effects.push(Effect::Pause { slot: self.slot, purpose });
+    }
+
+    /// A pause is over, or the owner of `to` has changed.
+    pub fn resume(&mut self, purpose: Purpose, effects: &mut Vec<Effect>) {
+        match purpose {
+            Purpose::Head if self.reading != Reading::No => {
+                effects.push(Effect::Read { slot: self.slot, purpose, after: self.head });
+            }
+            Purpose::Head => {}
+            Purpose::Stream(to) => {
+                if self.streams.get(&to).and_then(|s| s.behind.as_ref()).is_some_and(|b| b.state == Catching::Paused) {
+                    self.read_stream(to, effects);
+                }
+            }
+        }
+    }
+
+    /// Every stream that is behind and pausing.
+    pub fn paused_streams(&self) -> Vec<Slot> {
+        let paused = |stream: &Stream| stream.behind.as_ref().is_some_and(|b| b.state == Catching::Paused);
+        self.streams.iter().filter(|(_, stream)| paused(stream)).map(|(&to, _)| to).collect()
+    }
+
+    pub fn settled(&mut self, id: SendId, outcome: Outcome, effects: &mut Vec<Effect>) {
+        let Some(stream) = self.streams.get_mut(&id.to) else { return };
+        // Not there: it was given up when an earlier one failed.
+        let Some(sent) = stream.unacked.iter_mut().find(|sent| sent.number == id.number) else { return };
+        match outcome {
+            Outcome::Acknowledged => {
+                sent.acknowledged = Ack::Done;
+                while stream.unacked.front().is_some_and(|sent| sent.acknowledged == Ack::Done) {
+                    stream.events -= stream.unacked.pop_front().map_or(0, |sent| sent.events);
+                }
+                if stream.unacked.is_empty() {
+                    match &mut stream.behind {
+                        Some(behind) if behind.state == Catching::Waiting => {
+                            behind.after = behind.scanned;
+                            self.read_stream(id.to, effects);
+                        }
+                        Some(_) => {}
+                        None => {
+                            self.streams.remove(&id.to);
+                        }
+                    }
+                }
+                self.advance_cursor(effects);
+            }
+            Outcome::Failed => {
+                let first = stream.unacked.front().map_or(sent_before(self.head), |sent| sent_before(sent.first));
+                stream.unacked.clear();
+                stream.events = 0;
+                stream.behind = Some(Behind { after: first, scanned: first, state: Catching::Paused });
+                effects.push(Effect::Pause { slot: self.slot, purpose: Purpose::Stream(id.to) });
+            }
+        }
+    }
+
+    fn read_head(&mut self, effects: &mut Vec<Effect>) {
+        self.reading = Reading::Once;
+        effects.push(Effect::Read { slot: self.slot, purpose: Purpose::Head, after: self.head });
+    }
+
+    fn head_page(&mut self, entries: Vec<LogEntry>, effects: &mut Vec<Effect>) {
+        let last_page = entries.len() < PAGE_EVENTS as usize;
+        let again = self.reading == Reading::Again;
+        self.dispatch(entries.into_iter().map(from_log).collect(), effects);
+        if last_page && !again {
+            self.reading = Reading::No;
+        } else {
+            self.read_head(effects);
+        }
+        self.advance_cursor(effects);
+    }
+
+    fn dispatch(&mut self, events: Vec<CommittedEvent>, effects: &mut Vec<Effect>) {
+        let Some(last) = events.last().map(|event| event.record.id) else { return };
+        for (to, items) in by_mailbox_slot(events, self.slots) {
+            self.send(to, items, effects);
+        }
+        self.head = last;
+    }
+
+    /// On a stream that keeps up.
+    fn send(&mut self, to: Slot, items: Vec<(Arc<CommittedEvent>, Vec<UserId>)>, effects: &mut Vec<Effect>) {
+        let head = self.head;
+        let stream = self.streams.entry(to).or_default();
+        if stream.behind.is_some() {
+            return;
+        }
+        if stream.events + items.len() > STREAM_EVENTS_MAX {
+            let state = if stream.unacked.is_empty() { Catching::Paused } else { Catching::Waiting };
+            if state == Catching::Paused {
+                effects.push(Effect::Pause { slot: self.slot, purpose: Purpose::Stream(to) });
+            }
+            stream.behind = Some(Behind { after: head, scanned: head, state });
+            return;
+        }
+        self.send_now(to, items, effects);
+    }
+
+    fn send_now(&mut self, to: Slot, items: Vec<(Arc<CommittedEvent>, Vec<UserId>)>, effects: &mut Vec<Effect>) {
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        for item in items {
+            if bytes > SEND_BYTES_MAX {
+                self.send_chunk(to, std::mem::take(&mut chunk), effects);
+                bytes = 0;
+            }
+            bytes += item.0.record.body.len();
+            chunk.push(item);
+        }
+        self.send_chunk(to, chunk, effects);
+    }
+
+    fn send_chunk(&mut self, to: Slot, items: Vec<(Arc<CommittedEvent>, Vec<UserId>)>, effects: &mut Vec<Effect>) {
+        let (Some(first), Some(last)) = (items.first(), items.last()) else { return };
+        let (first, last) = (first.0.record.id, last.0.record.id);
+        self.sends += 1;
+        let stream = self.streams.entry(to).or_default();
+        let previous = stream.unacked.back().map(|sent| sent.last);
+        stream.unacked.push_back(Sent { number: self.sends, first, last, events: items.len(), acknowledged: Ack::Open });
+        stream.events += items.len();
+        effects.push(Effect::Send { id: SendId { from: self.slot, to, number: self.sends }, previous, items });
+    }
+
+    fn read_stream(&mut self, to: Slot, effects: &mut Vec<Effect>) {
+        let head = self.head;
+        if let Some(behind) = self.streams.get_mut(&to).and_then(|stream| stream.behind.as_mut()) {
+            behind.state = Catching::Reading { head };
+            effects.push(Effect::Read { slot: self.slot, purpose: Purpose::Stream(to), after: behind.after });
+        }
+    }
+
+    fn stream_page(&mut self, to: Slot, entries: Vec<LogEntry>, effects: &mut Vec<Effect>) {
+        let Some(behind) = self.streams.get_mut(&to).and_then(|stream| stream.behind.as_mut()) else { return };
+        let Catching::Reading { head } = behind.state else { return };
+        let last_page = entries.len() < PAGE_EVENTS as usize;
+        let last = entries.last().map_or(behind.after, |entry| entry.record.id);
+        behind.scanned = if last_page { last.max(head) } else { last };
+        let items = by_mailbox_slot(entries.into_iter().map(from_log).collect(), self.slots).remove(&to).unwrap_or_default();
+        if !items.is_empty() {
+            behind.state = Catching::Waiting;
+            return self.send_now(to, items, effects);
+        }
+        behind.after = behind.scanned;
+        if behind.after >= self.head {
+            self.streams.remove(&to);
+        } else {
+            self.read_stream(to, effects);
+        }
+        self.advance_cursor(effects);
+    }
+
+    fn advance_cursor(&mut self, effects: &mut Vec<Effect>) {
+        let of_stream = |stream: &Stream| {
+            let sent = stream.unacked.front().map(|sent| sent_before(sent.first));
+            let behind = stream.behind.as_ref().map(|behind| behind.after);
+            sent.into_iter().chain(behind).min()
+        };
+        let cursor = self.streams.values().filter_map(of_stream).min().unwrap_or(self.head);
+        if cursor > self.cursor {
+            self.cursor = cursor;
+            effects.push(Effect::Cursor { slot: self.slot, epoch: self.epoch, event: cursor });
+        }
+    }
+}
+
+/// The greatest id below `event`: whether an event has it does not matter to a cursor.
+fn sent_before(event: EventId) -> EventId {
+    EventId::from_u128(event.to_u128().saturating_sub(1))
+}
+
+fn from_log(entry: LogEntry) -> CommittedEvent {
+    CommittedEvent { record: entry.record, direct: entry.direct, origin: None }
+}
+
+fn by_mailbox_slot(
+    events: Vec<CommittedEvent>,
+    slots: SlotCount,
+) -> std::collections::BTreeMap<Slot, Vec<(Arc<CommittedEvent>, Vec<UserId>)>> {
+    let mut grouped: std::collections::BTreeMap<Slot, Vec<(Arc<CommittedEvent>, Vec<UserId>)>> = Default::default();
+    for event in events {
+        let event = Arc::new(event);
+        let (lo, hi) = (event.direct.lo(), event.direct.hi());
+        let users = if lo == hi { vec![lo] } else { vec![lo, hi] };
+        for user in users {
+            let of_slot = grouped.entry(slots.of_user(user)).or_default();
+            match of_slot.last_mut() {
+                Some((last, recipients)) if Arc::ptr_eq(last, &event) => recipients.push(user),
+                _ => of_slot.push((event.clone(), vec![user])),
+            }
+        }
+    }
+    grouped
+}

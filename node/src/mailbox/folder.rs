@@ -1,0 +1,389 @@
+//! Folds deliveries into inbox rows: takes whatever queued, loads the rows that it does not know, folds, commits them all
+//! in one round trip, and acknowledges.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tertulia_runtime::rpc::Responder;
+use tertulia_shard_map::{ConversationId, Epoch, Rev, Slot, UserId};
+use tertulia_wire::cluster::{Answer, InboxRow, NamedUser, Refusal};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Ticket,
+    fold::{FoldItem, Folded, fold},
+};
+use crate::{
+    clock,
+    generations::Generations,
+    metrics as names,
+    peers::Peers,
+    store::{FoldBatch, InboxKey, Lane, StoreError, StoredInboxRow},
+};
+
+/// Jobs that wait; beyond, deliveries are to be sent again and sessions are told `Overloaded`.
+const CHANNEL: usize = 8192;
+/// A commit takes no further jobs once it has so many items.
+const ITEMS_MAX: usize = 4096;
+/// Rows, revs and names that are remembered, per generation of each cache.
+const ROWS: usize = 64 * 1024;
+const REOPEN_BACKOFF_MIN: Duration = Duration::from_millis(50);
+const REOPEN_BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Copy)]
+pub struct FolderSettings {
+    /// Shortest time between two commits, unless somebody waits for one: a row that changes often is written once.
+    pub interval: Duration,
+}
+
+pub(super) enum Job {
+    Fold { slot: Slot, epoch: Epoch, items: Vec<FoldItem>, ticket: Arc<Ticket>, stream: usize },
+    Attach { slot: Slot, epoch: Epoch, user: UserId, name: Option<String>, reply: Responder },
+    Flush(oneshot::Sender<()>),
+    Open(Slot, Epoch),
+    Close(Slot),
+}
+
+#[derive(Clone)]
+pub struct FolderHandle(mpsc::Sender<Job>);
+
+/// The other end of a [`FolderHandle`], for [`run`].
+pub struct FolderInputs(mpsc::Receiver<Job>);
+
+impl FolderHandle {
+    pub fn new() -> (Self, FolderInputs) {
+        let (sender, receiver) = mpsc::channel(CHANNEL);
+        (Self(sender), FolderInputs(receiver))
+    }
+
+    pub(super) fn try_send(&self, job: Job) -> Result<(), Job> {
+        self.0.try_send(job).map_err(|error| error.into_inner())
+    }
+
+    pub(super) async fn open(&self, slot: Slot, epoch: Epoch) {
+        let _ = self.0.send(Job::Open(slot, epoch)).await;
+    }
+
+    pub(super) async fn close(&self, slot: Slot) {
+        let _ = self.0.send(Job::Close(slot)).await;
+    }
+
+    /// Returns once everything that was delivered before is committed, or given back to its sender.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.0.send(Job::Flush(done)).await.is_ok() {
+            let _ = flushed.await;
+        }
+    }
+}
+
+type RowKey = (UserId, ConversationId);
+
+struct Folder {
+    lane: Lane,
+    peers: Peers,
+    slots: HashMap<Slot, Epoch>,
+    rows: Generations<RowKey, (Slot, Option<InboxRow>)>,
+    revs: Generations<UserId, (Slot, Rev)>,
+    names: Generations<UserId, String>,
+}
+
+/// The jobs of one commit.
+#[derive(Default)]
+struct Round {
+    folds: Vec<(Slot, Epoch, Vec<FoldItem>, Arc<Ticket>, usize)>,
+    attaches: Vec<(Slot, Epoch, UserId, Option<String>, Responder)>,
+    flushes: Vec<oneshot::Sender<()>>,
+    items: usize,
+}
+
+impl Round {
+    fn is_urgent(&self) -> bool {
+        !self.attaches.is_empty() || !self.flushes.is_empty()
+    }
+}
+
+/// Runs until `stop`, or until this process is found deposed, which is an error: another incarnation of the node runs.
+pub async fn run(
+    lane: Lane,
+    peers: Peers,
+    settings: FolderSettings,
+    inputs: FolderInputs,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut inputs = inputs.0;
+    let mut folder = Folder {
+        lane,
+        peers,
+        slots: HashMap::new(),
+        rows: Generations::new(ROWS),
+        revs: Generations::new(ROWS),
+        names: Generations::new(ROWS),
+    };
+    let mut not_before = Instant::now();
+    loop {
+        let mut round = Round::default();
+        loop {
+            let waits = round.items > 0;
+            let full = round.items >= ITEMS_MAX;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                job = inputs.recv(), if !full => match job {
+                    None => return Ok(()),
+                    Some(job) => {
+                        folder.take(job, &mut round);
+                        while round.items < ITEMS_MAX && let Ok(job) = inputs.try_recv() {
+                            folder.take(job, &mut round);
+                        }
+                        if round.is_urgent() {
+                            break;
+                        }
+                    }
+                },
+                () = sleep_until(not_before), if waits => break,
+            }
+        }
+        folder.cycle(round, &stop).await?;
+        not_before = Instant::now() + settings.interval;
+    }
+}
+
+impl Folder {
+    fn take(&mut self, job: Job, round: &mut Round) {
+        match job {
+            Job::Fold { slot, epoch, items, ticket, stream } => {
+                // An item-less stream still counts, so that it is answered.
+                round.items += items.len().max(1);
+                round.folds.push((slot, epoch, items, ticket, stream));
+            }
+            Job::Attach { slot, epoch, user, name, reply } => round.attaches.push((slot, epoch, user, name, reply)),
+            Job::Flush(done) => round.flushes.push(done),
+            Job::Open(slot, epoch) => {
+                self.forget_slot(slot);
+                self.slots.insert(slot, epoch);
+            }
+            Job::Close(slot) => {
+                self.forget_slot(slot);
+                self.slots.remove(&slot);
+            }
+        }
+    }
+
+    fn forget_slot(&mut self, slot: Slot) {
+        self.rows.retain(|_, (of, _)| *of != slot);
+        self.revs.retain(|_, (of, _)| *of != slot);
+    }
+
+    async fn cycle(&mut self, mut round: Round, stop: &CancellationToken) -> anyhow::Result<()> {
+        // Dropping a ticket unmarked sends its stream again; dropping a responder would be an internal error.
+        round.folds.retain(|fold| self.slots.get(&fold.0) == Some(&fold.1));
+        let (kept, stale): (Vec<_>, Vec<_>) =
+            round.attaches.into_iter().partition(|attach| self.slots.get(&attach.0) == Some(&attach.1));
+        stale.into_iter().for_each(|attach| attach.4.refuse(Refusal::NotServing));
+        round.attaches = kept;
+
+        if let Err(error) = self.load(&round).await {
+            tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(&error), "inbox rows cannot be loaded");
+            round.attaches.into_iter().for_each(|attach| attach.4.refuse(Refusal::StoreUnavailable));
+            return Ok(());
+        }
+        let mut batch = self.fold(&mut round).await;
+        self.rename(&round, &mut batch);
+        if (!batch.rows.is_empty() || !batch.profiles.is_empty()) && !self.commit(&batch, stop).await? {
+            self.forget(&batch);
+            round.attaches.into_iter().for_each(|attach| attach.4.refuse(Refusal::StoreUnavailable));
+            return Ok(());
+        }
+        for (_, _, _, ticket, stream) in &round.folds {
+            ticket.commit(*stream);
+        }
+        for (_, _, user, _, reply) in round.attaches {
+            let rev = self.revs.get_mut(&user).map_or(Rev::ZERO, |(_, rev)| *rev);
+            reply.send(Answer::Attach { rev });
+        }
+        for done in round.flushes {
+            let _ = done.send(());
+        }
+        Ok(())
+    }
+
+    /// What the round touches and the caches do not hold.
+    async fn load(&mut self, round: &Round) -> Result<(), StoreError> {
+        let mut seen = HashSet::new();
+        let mut keys = Vec::new();
+        let mut users = Vec::new();
+        let mut want_user = |slot, user, revs: &Generations<UserId, (Slot, Rev)>| {
+            if !revs.contains(&user) && seen.insert(user) {
+                users.push((slot, user));
+            }
+        };
+        let mut seen_rows = HashSet::new();
+        for (slot, _, items, _, _) in &round.folds {
+            for item in items {
+                want_user(*slot, item.user, &self.revs);
+                if !self.rows.contains(&(item.user, item.conversation)) && seen_rows.insert((item.user, item.conversation)) {
+                    keys.push(InboxKey { slot: *slot, user: item.user, conversation: item.conversation });
+                }
+            }
+        }
+        for (slot, _, user, _, _) in &round.attaches {
+            want_user(*slot, *user, &self.revs);
+        }
+        if !users.is_empty() {
+            let revs = self.lane.store().load_revs(&users).await?;
+            for ((slot, user), rev) in users.into_iter().zip(revs) {
+                self.revs.insert(user, (slot, rev));
+            }
+        }
+        if !keys.is_empty() {
+            let rows = self.lane.store().load_inbox_rows(&keys).await?;
+            for (key, row) in keys.into_iter().zip(rows) {
+                self.rows.insert((key.user, key.conversation), (key.slot, row.map(|stored| stored.row)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds in memory. A stream with a gap that cannot be filled now is dropped from the round, to be sent again.
+    async fn fold(&mut self, round: &mut Round) -> FoldBatch {
+        let mut changed: BTreeMap<RowKey, Slot> = BTreeMap::new();
+        let mut kept = Vec::with_capacity(round.folds.len());
+        for (slot, epoch, items, ticket, stream) in round.folds.drain(..) {
+            let mut whole = true;
+            for item in &items {
+                whole &= self.fold_item(slot, item, &mut changed).await;
+            }
+            if whole {
+                kept.push((slot, epoch, items, ticket, stream));
+            }
+        }
+        round.folds = kept;
+
+        let mut batch = FoldBatch::default();
+        for ((user, conversation), slot) in changed {
+            let Some((_, Some(row))) = self.rows.get_mut(&(user, conversation)) else { continue };
+            let row = row.clone();
+            let Some((_, rev)) = self.revs.get_mut(&user) else { continue };
+            *rev = rev.next();
+            let rev = *rev;
+            touch(&mut batch, slot, &self.slots);
+            batch.rows.push((slot, user, StoredInboxRow { row, rev }));
+        }
+        batch
+    }
+
+    async fn fold_item(&mut self, slot: Slot, item: &FoldItem, changed: &mut BTreeMap<RowKey, Slot>) -> bool {
+        let key = (item.user, item.conversation);
+        loop {
+            let Some((_, row)) = self.rows.get_mut(&key) else { return false };
+            match fold(row.as_ref(), item) {
+                Folded::Duplicate => return true,
+                Folded::Changed(new) => {
+                    *row = Some(new);
+                    changed.insert(key, slot);
+                    return true;
+                }
+                Folded::Gap { after } => {
+                    // Acknowledged events are committed, so a gap means that the store has lost some, or was restored.
+                    metrics::counter!(names::INBOX_GAPS_TOTAL).increment(1);
+                    tracing::warn!(conversation = %item.conversation, %after, seq = %item.seq, "a gap in a mailbox: asking the conversation's owner");
+                    let Some(missing) = self.peers.events_after(item.conversation, item.user, after).await else { return false };
+                    let before = after;
+                    for event in missing.iter().filter(|event| event.record.seq < item.seq) {
+                        let Some((_, row)) = self.rows.get_mut(&key) else { return false };
+                        if let Folded::Changed(new) = fold(row.as_ref(), &FoldItem { peer: item.peer, ..FoldItem::new(item.user, event) }) {
+                            *row = Some(new);
+                            changed.insert(key, slot);
+                        }
+                    }
+                    let progressed = self.rows.get_mut(&key).and_then(|(_, row)| row.as_ref()).is_some_and(|row| row.last_seq > before);
+                    if !progressed {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn rename(&mut self, round: &Round, batch: &mut FoldBatch) {
+        for (slot, _, user, name, _) in &round.attaches {
+            let Some(name) = name else { continue };
+            if self.names.get_mut(user).is_some_and(|known| known == name) || batch.profiles.iter().any(|(_, p)| p.user == *user) {
+                continue;
+            }
+            self.names.insert(*user, name.clone());
+            touch(batch, *slot, &self.slots);
+            batch.profiles.push((*slot, NamedUser { user: *user, name: name.clone() }));
+        }
+    }
+
+    /// True once committed; false where nothing of it is.
+    async fn commit(&mut self, batch: &FoldBatch, stop: &CancellationToken) -> anyhow::Result<bool> {
+        let started = Instant::now();
+        let mut backoff = REOPEN_BACKOFF_MIN;
+        loop {
+            match self.lane.fold(batch).await {
+                Ok(()) => {
+                    metrics::histogram!(names::FOLD_SECONDS).record(started.elapsed().as_secs_f64());
+                    metrics::histogram!(names::FOLD_ROWS).record(batch.rows.len() as f64);
+                    return Ok(true);
+                }
+                Err(StoreError::SlotsFenced(slots)) => {
+                    tracing::info!(?slots, "deposed: slots belong to another owner or epoch");
+                    for slot in slots {
+                        self.forget_slot(slot);
+                        self.slots.remove(&slot);
+                    }
+                    return Ok(false);
+                }
+                // The outcome is unknown: fence the old connection off and do the same again, which changes nothing
+                // where it was committed.
+                Err(StoreError::Unavailable(_) | StoreError::LaneFenced) => match self.lane.reopen().await {
+                    Ok(()) => continue,
+                    Err(error @ StoreError::LaneFenced) => {
+                        return Err(anyhow::Error::new(error).context("a newer incarnation of this node runs"));
+                    }
+                    Err(error) => {
+                        tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(&error), "the store cannot be reached");
+                        metrics::counter!(names::LANE_REOPEN_FAILURES_TOTAL).increment(1);
+                    }
+                },
+                Err(error) => {
+                    tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(&error), rows = batch.rows.len(), "fold refused");
+                    return Ok(false);
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(false),
+                () = sleep(backoff) => backoff = (backoff * 2).min(REOPEN_BACKOFF_MAX),
+            }
+        }
+    }
+
+    /// What was folded in memory and not committed is loaded anew.
+    fn forget(&mut self, batch: &FoldBatch) {
+        for (_, user, stored) in &batch.rows {
+            self.rows.remove(&(*user, stored.row.conversation));
+            self.revs.remove(user);
+        }
+        for (_, profile) in &batch.profiles {
+            self.names.remove(&profile.user);
+        }
+    }
+}
+
+fn touch(batch: &mut FoldBatch, slot: Slot, slots: &HashMap<Slot, Epoch>) {
+    if !batch.slots.iter().any(|&(s, _)| s == slot)
+        && let Some(&epoch) = slots.get(&slot)
+    {
+        batch.slots.push((slot, epoch));
+    }
+}

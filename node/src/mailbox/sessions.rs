@@ -1,0 +1,252 @@
+//! The attached sessions, and the first stop of every delivery.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tertulia_runtime::rpc::{Connection, ConnectionId, Responder};
+use tertulia_shard_map::{Epoch, EventId, SessionId, Slot, StoreId, UserId};
+use tertulia_wire::cluster::{Answer, Attach, Deliver, Notice, PushBatch, PushTarget, Refusal};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    DeliverReply, Input, MailboxInputs, RETRY_AFTER_MS, Ticket,
+    fold::FoldItem,
+    folder::{FolderHandle, Job},
+};
+use crate::metrics as names;
+
+const INPUTS_AT_ONCE: usize = 256;
+/// Sessions of one user; the next one is refused.
+const SESSIONS_PER_USER_MAX: usize = 64;
+
+struct MailboxSlot {
+    epoch: Epoch,
+    store: StoreId,
+    users: HashMap<UserId, Vec<Attached>>,
+    /// Per conversation slot, the last event of its stream to this slot that was taken.
+    streams: HashMap<Slot, EventId>,
+}
+
+#[derive(Clone, Copy)]
+struct Attached {
+    session: SessionId,
+    connection: ConnectionId,
+}
+
+/// A router's connection, with the sessions that came over it.
+struct Router {
+    connection: Connection,
+    sessions: HashMap<SessionId, (Slot, UserId)>,
+}
+
+struct Sessions {
+    folders: Arc<BTreeMap<StoreId, FolderHandle>>,
+    slots: HashMap<Slot, MailboxSlot>,
+    routers: HashMap<ConnectionId, Router>,
+    attached: Arc<AtomicU64>,
+}
+
+/// Runs until `stop`.
+pub async fn run(inputs: MailboxInputs, stop: CancellationToken) -> anyhow::Result<()> {
+    let MailboxInputs { mut inputs, folders, attached } = inputs;
+    let mut sessions = Sessions { folders, slots: HashMap::new(), routers: HashMap::new(), attached };
+    let mut received = Vec::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            count = inputs.recv_many(&mut received, INPUTS_AT_ONCE) => if count == 0 { return Ok(()) },
+        }
+        let mut pushes = Pushes::default();
+        for input in received.drain(..) {
+            match input {
+                Input::Deliver { deliver, reply } => sessions.deliver(deliver, reply, &mut pushes),
+                Input::Attach { slot, attach, connection, reply } => sessions.attach(slot, attach, connection, reply),
+                Input::Detach { slot, user, session, reply } => {
+                    sessions.detach(slot, user, session);
+                    reply.send(Answer::Detach);
+                }
+                Input::ConnectionClosed(id) => sessions.connection_closed(id),
+                Input::Open { slot, epoch, store } => sessions.open(slot, epoch, store).await,
+                Input::Close(slot) => sessions.close(slot).await,
+            }
+        }
+        sessions.push(pushes);
+    }
+}
+
+impl Sessions {
+    async fn open(&mut self, slot: Slot, epoch: Epoch, store: StoreId) {
+        let fresh = MailboxSlot { epoch, store, users: HashMap::new(), streams: HashMap::new() };
+        self.slots.insert(slot, fresh);
+        if let Some(folder) = self.folders.get(&store) {
+            folder.open(slot, epoch).await;
+        }
+    }
+
+    async fn close(&mut self, slot: Slot) {
+        let Some(closed) = self.slots.remove(&slot) else { return };
+        for attached in closed.users.into_values().flatten() {
+            if let Some(router) = self.routers.get_mut(&attached.connection) {
+                router.sessions.remove(&attached.session);
+            }
+        }
+        self.count();
+        if let Some(folder) = self.folders.get(&closed.store) {
+            folder.close(slot).await;
+        }
+    }
+
+    /// Registers the session before its mailbox is read: what arrives in between is seen twice, never missed.
+    fn attach(&mut self, slot: Slot, attach: Attach, connection: Connection, reply: Responder) {
+        let Some(mailboxes) = self.slots.get_mut(&slot) else { return reply.refuse(Refusal::NotServing) };
+        let Some(folder) = self.folders.get(&mailboxes.store) else { return reply.refuse(Refusal::Internal) };
+        if connection.is_closed() {
+            return;
+        }
+        let attached = mailboxes.users.entry(attach.user).or_default();
+        attached.retain(|other| other.session != attach.session);
+        if attached.len() >= SESSIONS_PER_USER_MAX {
+            return reply.refuse(Refusal::Overloaded { retry_after_ms: 10 * RETRY_AFTER_MS });
+        }
+        attached.push(Attached { session: attach.session, connection: connection.id() });
+        let router = self
+            .routers
+            .entry(connection.id())
+            .or_insert_with(|| Router { connection, sessions: HashMap::new() });
+        router.sessions.insert(attach.session, (slot, attach.user));
+        let job = Job::Attach { slot, epoch: mailboxes.epoch, user: attach.user, name: attach.name, reply };
+        if let Err(Job::Attach { reply, .. }) = folder.try_send(job) {
+            reply.refuse(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });
+        }
+        self.count();
+    }
+
+    fn detach(&mut self, slot: Slot, user: UserId, session: SessionId) {
+        if let Some(mailboxes) = self.slots.get_mut(&slot)
+            && let Some(attached) = mailboxes.users.get_mut(&user)
+        {
+            for gone in attached.extract_if(.., |attached| attached.session == session) {
+                if let Some(router) = self.routers.get_mut(&gone.connection) {
+                    router.sessions.remove(&session);
+                }
+            }
+            if attached.is_empty() {
+                mailboxes.users.remove(&user);
+            }
+        }
+        self.count();
+    }
+
+    fn connection_closed(&mut self, id: ConnectionId) {
+        let Some(router) = self.routers.remove(&id) else { return };
+        for (session, (slot, user)) in router.sessions {
+            if let Some(mailboxes) = self.slots.get_mut(&slot)
+                && let Some(attached) = mailboxes.users.get_mut(&user)
+            {
+                attached.retain(|attached| !(attached.session == session && attached.connection == id));
+                if attached.is_empty() {
+                    mailboxes.users.remove(&user);
+                }
+            }
+        }
+        self.count();
+    }
+
+    fn count(&self) {
+        let sessions: usize = self.routers.values().map(|router| router.sessions.len()).sum();
+        self.attached.store(sessions as u64, Ordering::Relaxed);
+        metrics::gauge!(names::ATTACHED_SESSIONS).set(sessions as f64);
+    }
+
+    fn deliver(&mut self, deliver: Deliver, reply: DeliverReply, pushes: &mut Pushes) {
+        let ticket = Ticket::new(deliver.streams.len(), reply);
+        for (place, stream) in deliver.streams.iter().enumerate() {
+            let Some(mailboxes) = self.slots.get_mut(&stream.to) else { continue };
+            // Out of order, because what was sent before was lost with a connection: the sender will start again there.
+            if stream.previous.is_some() && mailboxes.streams.get(&stream.from).copied() != stream.previous {
+                continue;
+            }
+            let mut items = Vec::with_capacity(stream.deliveries.len());
+            let mut last = None;
+            for delivery in &stream.deliveries {
+                let Some(event) = deliver.events.get(delivery.event as usize) else { continue };
+                last = Some(event.record.id);
+                for user in &delivery.recipients {
+                    items.push(FoldItem::new(*user, event));
+                    for attached in mailboxes.users.get(user).into_iter().flatten() {
+                        if Some(attached.session) != event.origin {
+                            pushes.add(attached.connection, attached.session, event.record.id, || event.record.clone());
+                        }
+                    }
+                }
+            }
+            if let Some(last) = last {
+                mailboxes.streams.insert(stream.from, last);
+            }
+            let job = Job::Fold { slot: stream.to, epoch: mailboxes.epoch, items, ticket: ticket.clone(), stream: place };
+            if let Some(folder) = self.folders.get(&mailboxes.store)
+                && folder.try_send(job).is_err()
+            {
+                // Nothing is promised for this stream, so what follows on it must not be taken either.
+                mailboxes.streams.remove(&stream.from);
+            }
+        }
+    }
+
+    fn push(&self, pushes: Pushes) {
+        for (id, batch) in pushes.by_connection {
+            let Some(router) = self.routers.get(&id) else { continue };
+            metrics::counter!(names::PUSHES_TOTAL).increment(batch.targets as u64);
+            if let Err(error) = router.connection.notify(Notice::Push(batch.finish())) {
+                // Closed: the router re-attaches, and its clients are told to resync. Full: likewise, once we hang up.
+                tracing::warn!(router = %router.connection.peer(), %error, "pushes dropped");
+                router.connection.close("pushes were dropped");
+            }
+        }
+    }
+}
+
+/// Pushes of one round, gathered per connection; each event once.
+#[derive(Default)]
+struct Pushes {
+    by_connection: HashMap<ConnectionId, Batch>,
+}
+
+#[derive(Default)]
+struct Batch {
+    events: Vec<tertulia_wire::EventRecord>,
+    sessions: Vec<Vec<SessionId>>,
+    places: HashMap<EventId, usize>,
+    targets: usize,
+}
+
+impl Pushes {
+    fn add(
+        &mut self,
+        connection: ConnectionId,
+        session: SessionId,
+        event: EventId,
+        record: impl FnOnce() -> tertulia_wire::EventRecord,
+    ) {
+        let batch = self.by_connection.entry(connection).or_default();
+        let place = *batch.places.entry(event).or_insert_with(|| {
+            batch.events.push(record());
+            batch.sessions.push(Vec::new());
+            batch.events.len() - 1
+        });
+        batch.sessions[place].push(session);
+        batch.targets += 1;
+    }
+}
+
+impl Batch {
+    fn finish(self) -> PushBatch {
+        let target = |(place, sessions)| PushTarget { event: place as u32, sessions };
+        PushBatch { events: self.events, targets: self.sessions.into_iter().enumerate().map(target).collect() }
+    }
+}
