@@ -48,11 +48,13 @@ as_root() {
 apt_install() {
     command -v apt-get >/dev/null || die "this needs $*, and there is no apt-get here: install them, then run me again"
     say "installing $*"
-    local options=(-y -qq --no-install-recommends -o Dpkg::Use-Pty=0)
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$@" >/dev/null 2>&1 ||
-        { as_root apt-get update -qq >/dev/null &&
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$@" >/dev/null; } ||
-        die "could not install what is missing; as root, run: apt-get update && apt-get install -y $*"
+    local output install=(apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@")
+    # The package lists may be missing or stale: fetched only where it does not work without.
+    if output=$(as_root env DEBIAN_FRONTEND=noninteractive "${install[@]}" 2>&1); then return; fi
+    if output=$(as_root apt-get update -qq 2>&1 &&
+        as_root env DEBIAN_FRONTEND=noninteractive "${install[@]}" 2>&1); then return; fi
+    [[ -z $output ]] || say "$output" >&2
+    die "could not install what is missing; as root, run: apt-get update && apt-get install -y $*"
 }
 
 # The newest installed PostgreSQL's programs; empty where there is none from version 15 on.
