@@ -1,0 +1,84 @@
+//! `tertuliactl`: the operator's command.
+//!
+//! It speaks the cluster protocol as `operator`, so it needs that certificate; development keys and tokens it makes
+//! itself. Results go to standard output, complaints to standard error; with `--json`, results are for programs.
+//!
+//! Exit codes: 0 done, and all is well; 1 failed, or something is not well; 2 wrong arguments or configuration.
+
+mod endpoints;
+mod init;
+mod map;
+mod nodes;
+mod status;
+mod token;
+
+use std::{path::Path, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use tertulia_runtime::{PeerName, cli, cli::ConfigArgs, config::Config, pki::DevPki};
+
+const BINARY: &str = "tertuliactl";
+const ABOUT: &str = "Operates a Tertulia cluster";
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a cluster of the configured nodes and stores, once; waits until the nodes can be reached
+    Init(init::InitArgs),
+    /// What each node says of itself; exit code 1 where something is not well
+    Status(OutputArgs),
+    /// Which node owns each slot, and which store holds it
+    Map(OutputArgs),
+    /// Make a development authority, certificates for every process of the configuration, and token keys
+    Pki,
+    /// Print a token for a development user
+    Token(token::TokenArgs),
+    /// Print where every process of the configuration listens, one a line, for scripts
+    Endpoints,
+}
+
+#[derive(Debug, Args)]
+struct OutputArgs {
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match cli::parse::<Arguments>(BINARY, ABOUT) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    cli::block_on(BINARY, 1, async move {
+        let config = arguments.config.load()?;
+        run(arguments.command, &config).await
+    })
+}
+
+async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Init(args) => init::run(config, &args).await?,
+        Command::Status(output) => return status::run(config, &output).await,
+        Command::Map(output) => map::run(config, &output).await?,
+        Command::Pki => make_pki(config)?,
+        Command::Token(args) => println!("{}", token::mint(config, &args)?),
+        Command::Endpoints => endpoints::print(config)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make_pki(config: &Config) -> anyhow::Result<()> {
+    let nodes = config.nodes.keys().map(|id| PeerName::Node(*id));
+    let routers = config.routers.keys().map(|id| PeerName::Router(*id));
+    let dir: &Path = &config.tls.dir;
+    DevPki::create(dir, nodes.chain(routers).chain([PeerName::Operator]))?;
+    println!("certificates and keys are in {}", dir.display());
+    Ok(())
+}

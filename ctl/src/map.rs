@@ -1,0 +1,89 @@
+//! `tertuliactl map`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::bail;
+use serde::Serialize;
+use tertulia_runtime::config::Config;
+use tertulia_shard_map::{MapVersion, NodeId, ShardMap, StoreId};
+use tertulia_wire::cluster::{Answer, Call};
+
+use crate::{OutputArgs, nodes::Nodes};
+
+const CALL_LIMIT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Serialize)]
+struct SlotLine {
+    slot: u16,
+    store: StoreId,
+    owner: Option<NodeId>,
+    epoch: u64,
+}
+
+pub async fn run(config: &Config, output: &OutputArgs) -> anyhow::Result<()> {
+    let nodes = Nodes::connect(config)?;
+    let map = newest(&nodes).await;
+    nodes.close().await;
+    let map = map?;
+    let lines: Vec<SlotLine> = map
+        .slots()
+        .map(|(slot, entry)| SlotLine {
+            slot: slot.get(),
+            store: entry.store,
+            owner: entry.owner,
+            epoch: entry.epoch.get(),
+        })
+        .collect();
+    if output.json {
+        let value = serde_json::json!({ "cluster": map.cluster(), "version": map.version(), "slots": lines });
+        println!("{}", serde_json::to_string_pretty(&value)?);
+    } else {
+        print(&map, &lines);
+    }
+    Ok(())
+}
+
+/// The newest map that any node has.
+async fn newest(nodes: &Nodes) -> anyhow::Result<Box<ShardMap>> {
+    let mut newest: Option<Box<ShardMap>> = None;
+    let mut problem = None;
+    for id in nodes.ids() {
+        match nodes.call(id, Call::WatchMap { have: MapVersion::ZERO }, CALL_LIMIT).await {
+            Ok(Answer::WatchMap(Some(map))) => {
+                if newest.as_ref().is_none_or(|best| best.version() < map.version()) {
+                    newest = Some(map);
+                }
+            }
+            Ok(_) => problem = Some(format!("node-{id} has no map: is the cluster initialised?")),
+            Err(error) => problem = Some(format!("node-{id}: {error}")),
+        }
+    }
+    match (newest, problem) {
+        (Some(map), _) => Ok(map),
+        (None, problem) => bail!(problem.unwrap_or_else(|| "the configuration has no nodes".to_owned())),
+    }
+}
+
+fn print(map: &ShardMap, lines: &[SlotLine]) {
+    println!("cluster {}   version {}   {} slots", map.cluster(), map.version(), lines.len());
+    // Neighbours that are alike share a line.
+    let mut first = 0;
+    for (index, line) in lines.iter().enumerate() {
+        let alike = |next: &SlotLine| (next.store, next.owner, next.epoch) == (line.store, line.owner, line.epoch);
+        if lines.get(index + 1).is_some_and(alike) {
+            continue;
+        }
+        let range = if first == index { format!("{index}") } else { format!("{first}-{index}") };
+        let owner = line.owner.map_or_else(|| "nobody".to_owned(), |node| format!("node-{node}"));
+        println!("{range:>12}   {owner:<10} store {:<6} epoch {}", line.store, line.epoch);
+        first = index + 1;
+    }
+    let mut owned: BTreeMap<Option<NodeId>, usize> = BTreeMap::new();
+    for line in lines {
+        *owned.entry(line.owner).or_default() += 1;
+    }
+    for (owner, count) in owned {
+        let owner = owner.map_or_else(|| "nobody".to_owned(), |node| format!("node-{node}"));
+        println!("{owner} owns {count}");
+    }
+}
