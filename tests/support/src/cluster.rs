@@ -218,13 +218,7 @@ impl Cluster {
 
     /// Runs `tertuliactl` with these arguments; its output.
     pub fn ctl(&self, arguments: &[&str]) -> std::process::Output {
-        Command::new(binary("tertuliactl"))
-            .arg("--config")
-            .arg(self.config_path())
-            .args(arguments)
-            .current_dir(&self.folder)
-            .output()
-            .expect("tertuliactl starts")
+        self.binary("tertuliactl").args(arguments).current_dir(&self.folder).output().expect("tertuliactl starts")
     }
 
     async fn sql_database(&self, database: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
@@ -365,10 +359,22 @@ impl Cluster {
             Member::Node(id) => ("tertulia-node", id),
             Member::Router(id) => ("tertulia-router", id),
         };
-        let mut command = Command::new(binary(name));
-        command.arg("--config").arg(self.config_path()).args(["--id", &id.to_string()]);
+        let mut command = self.binary(name);
+        command.args(["--id", &id.to_string()]);
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));
+        }
+        command
+    }
+
+    /// One of our binaries, told of this cluster and of nothing else.
+    fn binary(&self, name: &str) -> Command {
+        let mut command = Command::new(binary(name));
+        command.arg("--config").arg(self.config_path());
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_string_lossy().starts_with("TERTULIA__") {
+                command.env_remove(variable);
+            }
         }
         command
     }
@@ -403,8 +409,8 @@ impl Cluster {
 
     /// The explicit, once-only step of a new cluster.
     pub async fn initialise(&self) {
-        let (mut command, folder) = (Command::new(binary("tertuliactl")), self.folder.clone());
-        command.arg("--config").arg(self.config_path()).arg("init").current_dir(folder);
+        let mut command = self.binary("tertuliactl");
+        command.arg("init").current_dir(&self.folder);
         let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it starts");
         assert!(output.status.success(), "tertuliactl init: {}", String::from_utf8_lossy(&output.stderr));
     }
