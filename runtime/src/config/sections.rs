@@ -1,0 +1,212 @@
+//! The sections of `cluster.toml`. The file in the repository shows every key with its default.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, de};
+use tertulia_shard_map::{SlotCount, StoreId, Weight};
+
+use super::{Address, Secret};
+
+/// `[cluster]`: what all processes must agree on.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterConfig {
+    /// Hash partitions of all keys. Read when the cluster is initialised, fixed from then on.
+    pub slots: SlotCount,
+    /// Each process keeps its files in a folder of its own in here: `node-1`, …
+    pub data_dir: PathBuf,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self { slots: SlotCount::DEFAULT, data_dir: ".tertulia/data".into() }
+    }
+}
+
+/// `[tls]`: the identities of the processes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// The authority (PEM) that has signed the certificates of all processes.
+    pub ca_file: PathBuf,
+    /// Where a process finds its own `node-1.pem` and `node-1.key`.
+    pub dir: PathBuf,
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self { ca_file: ".tertulia/pki/ca.pem".into(), dir: ".tertulia/pki".into() }
+    }
+}
+
+/// `[auth]`: whose tokens clients may show.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// Public key (PEM, ECDSA P-256) that verifies tokens.
+    pub public_key_file: PathBuf,
+    /// What a token's `iss` must be.
+    pub issuer: String,
+    /// Private key (PEM) for the development sign-in, which exists only where this is set. Never in production.
+    pub dev_signing_key_file: Option<PathBuf>,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            public_key_file: ".tertulia/pki/jwt.pub.pem".into(),
+            issuer: "tertulia-dev".to_owned(),
+            dev_signing_key_file: None,
+        }
+    }
+}
+
+/// `[stores.ID]`: a Postgres database.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Unique, for people.
+    pub name: String,
+    /// libpq keywords, or a `postgresql://` URL.
+    pub dsn: Secret,
+    /// Share of the slots, relative to the other stores.
+    #[serde(default, deserialize_with = "weight")]
+    pub weight: Weight,
+}
+
+/// `[nodes.ID]`: a process that owns slots.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// QUIC over UDP, for routers and other nodes.
+    pub cluster_address: Address,
+    /// HTTP: health and metrics.
+    pub admin_address: Address,
+    /// The store whose slots it prefers.
+    pub home_store: StoreId,
+    /// Share of its store's slots, relative to the other nodes.
+    #[serde(default, deserialize_with = "weight")]
+    pub weight: Weight,
+}
+
+/// `[routers.ID]`: a process that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouterConfig {
+    /// HTTP and WebSocket, for clients.
+    pub client_address: Address,
+}
+
+/// `[redis]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisConfig {
+    /// `redis://host:port/database`.
+    pub url: Secret,
+}
+
+/// `[node]`: tuning of every node.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeTuning {
+    /// Threads that run tasks; 0: one per core.
+    pub worker_threads: usize,
+    /// Committers per store: each has a connection, and a fixed part of the store's slots.
+    pub append_lanes_per_store: usize,
+    /// Most events in one commit.
+    pub append_batch_max: usize,
+    /// Appends that wait for one lane; beyond, clients are told to come back.
+    pub append_queue_bytes: usize,
+    /// Longest time for which a mailbox collects changes of its rows before it writes them.
+    pub fold_interval_ms: u64,
+    /// Connections per store, besides the committers'.
+    pub pool_size: usize,
+    pub raft_heartbeat_ms: u64,
+    /// An election starts at a random time between these two without a heartbeat.
+    pub raft_election_min_ms: u64,
+    pub raft_election_max_ms: u64,
+    /// Longest time that a stopping node takes to finish what it has accepted.
+    pub drain_ms: u64,
+}
+
+impl Default for NodeTuning {
+    fn default() -> Self {
+        Self {
+            worker_threads: 0,
+            append_lanes_per_store: 1,
+            append_batch_max: 500,
+            append_queue_bytes: 16 * 1024 * 1024,
+            fold_interval_ms: 50,
+            pool_size: 4,
+            raft_heartbeat_ms: 50,
+            raft_election_min_ms: 150,
+            raft_election_max_ms: 300,
+            drain_ms: 5_000,
+        }
+    }
+}
+
+/// `[router]`: tuning of every router.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouterTuning {
+    /// Threads that run tasks; 0: one per core.
+    pub worker_threads: usize,
+    /// Sessions that one router takes; beyond, it refuses new ones.
+    pub sessions_max: usize,
+    /// How long a new connection may take to say `hello`.
+    pub hello_timeout_ms: u64,
+    /// How often an idle client is pinged.
+    pub ping_interval_ms: u64,
+    /// What may wait for one client; beyond, pushes are dropped and it is told to resync.
+    pub session_queue_bytes: usize,
+    /// Commands of one session that may wait for their replies; beyond, its socket is not read.
+    pub commands_in_flight: usize,
+    /// How long a command is held while its slot has no owner.
+    pub hold_ms: u64,
+    /// Longest time that a stopping router takes to finish what it has accepted.
+    pub drain_ms: u64,
+}
+
+impl Default for RouterTuning {
+    fn default() -> Self {
+        Self {
+            worker_threads: 0,
+            sessions_max: 16_000,
+            hello_timeout_ms: 10_000,
+            ping_interval_ms: 25_000,
+            session_queue_bytes: 256 * 1024,
+            commands_in_flight: 64,
+            hold_ms: 5_000,
+            drain_ms: 5_000,
+        }
+    }
+}
+
+/// `[log]`: to stderr.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Level, or directives of `tracing`: `info,tertulia_node=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Json,
+    Text,
+}
+
+fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Weight, D::Error> {
+    Weight::try_from(f64::deserialize(deserializer)?).map_err(de::Error::custom)
+}

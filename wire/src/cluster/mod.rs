@@ -1,0 +1,13 @@
+//! The cluster protocol, version 1: what routers, nodes and the operator's command say to each other over QUIC.
+//!
+//! Frames are MessagePack in array form, compact but rigid: a field may be added only together with a new
+//! [`VERSION`], which both ends negotiate (ALPN) before the first frame.
+
+mod codec;
+mod types;
+
+pub use codec::{CodecError, decode_frame, encode_frame};
+pub use types::*;
+
+/// Protocol versions that this build speaks, the newest first, as ALPN names.
+pub const ALPN: &[&[u8]] = &[b"tertulia-cluster/1"];
