@@ -1,0 +1,236 @@
+//! The WebSocket handshake, `GET /v1/ws`.
+//!
+//! Done here and not by axum's extractor, for what that hides: the bare TCP stream, which spares an idle session some
+//! memory, and the exact error of an oversized frame, which has a close code of its own.
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use hyper::upgrade::{OnUpgrade, Parts};
+use hyper_util::rt::TokioIo;
+use tertulia_wire::{TraceId, client::Format, limits};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{handshake::derive_accept_key, protocol::Role, protocol::WebSocketConfig},
+};
+
+use super::{accept::ConnectionPermit, web::Web};
+use crate::{metrics::HANDSHAKES, session::Client};
+
+/// Allocated per session for as long as it lives: small, and large enough for almost every frame.
+const READ_BUFFER_BYTES: usize = 2048;
+const WRITE_BUFFER_BYTES: usize = 2048;
+/// One frame is written at a time, so this is never reached.
+const WRITE_BUFFER_BYTES_MAX: usize = 2 * limits::SERVER_FRAME_BYTES;
+
+/// Why a handshake is refused: an HTTP status, and a text for the developer.
+#[derive(Debug, PartialEq, Eq)]
+struct Refused {
+    status: StatusCode,
+    reason: &'static str,
+    text: &'static str,
+}
+
+const fn refused(status: StatusCode, reason: &'static str, text: &'static str) -> Refused {
+    Refused { status, reason, text }
+}
+
+/// What the headers of an acceptable handshake say.
+struct Accepted {
+    accept_key: String,
+    client: Client,
+}
+
+pub(super) async fn websocket(State(web): State<Web>, mut request: Request) -> Response {
+    let (method, headers) = (request.method(), request.headers());
+    let accepted = if web.draining.is_cancelled() {
+        Err(refused(StatusCode::SERVICE_UNAVAILABLE, "draining", "this router stops; use another"))
+    } else {
+        check(method, headers)
+    };
+    let accepted = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => return refuse(&error),
+    };
+    let permit = request.extensions().get::<ConnectionPermit>().cloned();
+    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return refuse(&refused(StatusCode::UPGRADE_REQUIRED, "not_upgradable", "the connection cannot be upgraded"));
+    };
+    metrics::counter!(HANDSHAKES, "outcome" => "ok").increment(1);
+    let Accepted { accept_key, client } = accepted;
+    let subprotocol = client.format.subprotocol();
+    let sessions = web.sessions.clone();
+    web.tasks.spawn(async move {
+        // Held until the session ends.
+        let _permit = permit;
+        if let Some(socket) = socket(upgrade).await {
+            sessions.run(socket, client).await;
+        }
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    if let Ok(key) = HeaderValue::from_str(&accept_key) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
+    }
+    response
+}
+
+async fn socket(upgrade: OnUpgrade) -> Option<WebSocketStream<TcpStream>> {
+    // Fails where the peer left before the answer.
+    let upgraded = upgrade.await.ok()?;
+    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
+        .max_message_size(Some(limits::CLIENT_FRAME_BYTES))
+        .max_frame_size(Some(limits::CLIENT_FRAME_BYTES));
+    let (stream, config) = (io.into_inner(), Some(config));
+    Some(if read_buf.is_empty() {
+        WebSocketStream::from_raw_socket(stream, Role::Server, config).await
+    } else {
+        WebSocketStream::from_partially_read(stream, read_buf.into(), Role::Server, config).await
+    })
+}
+
+fn refuse(error: &Refused) -> Response {
+    metrics::counter!(HANDSHAKES, "outcome" => error.reason).increment(1);
+    let version = (HeaderName::from_static("sec-websocket-version"), HeaderValue::from_static("13"));
+    (error.status, [version], error.text).into_response()
+}
+
+fn check(method: &Method, headers: &HeaderMap) -> Result<Accepted, Refused> {
+    const NOT_WEBSOCKET: Refused =
+        refused(StatusCode::UPGRADE_REQUIRED, "not_websocket", "this is a WebSocket endpoint: want an upgrade");
+    if method != Method::GET || !has_token(headers, header::CONNECTION, "upgrade") {
+        return Err(NOT_WEBSOCKET);
+    }
+    if !has_token(headers, header::UPGRADE, "websocket") {
+        return Err(NOT_WEBSOCKET);
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(refused(StatusCode::UPGRADE_REQUIRED, "version", "want Sec-WebSocket-Version: 13"));
+    }
+    let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else {
+        return Err(refused(StatusCode::BAD_REQUEST, "no_key", "Sec-WebSocket-Key is missing"));
+    };
+    let Some(format) = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL).find_map(Format::from_subprotocol) else {
+        return Err(refused(
+            StatusCode::BAD_REQUEST,
+            "subprotocol",
+            "offer the WebSocket subprotocol tertulia.v1.json or tertulia.v1.msgpack",
+        ));
+    };
+    let accept_key = derive_accept_key(key.as_bytes());
+    let client = Client { format, bearer: bearer(headers)?, trace: trace(headers).or_else(new_trace) };
+    Ok(Accepted { accept_key, client })
+}
+
+/// The token of `Authorization: Bearer`, if there is one. Whether it is any good is seen at `hello`.
+fn bearer(headers: &HeaderMap) -> Result<Option<Box<str>>, Refused> {
+    const BAD: Refused =
+        refused(StatusCode::BAD_REQUEST, "authorization", "want Authorization: Bearer and a token, or none");
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let (scheme, token) = value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(BAD)?;
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || token.len() > limits::TOKEN_BYTES {
+        return Err(BAD);
+    }
+    Ok(Some(token.into()))
+}
+
+/// `X-Trace-Id`, or the trace of a W3C `traceparent`.
+fn trace(headers: &HeaderMap) -> Option<TraceId> {
+    let text = |name: &'static str| headers.get(name).and_then(|value| value.to_str().ok());
+    let own = text("x-trace-id").and_then(|id| id.trim().parse().ok());
+    own.or_else(|| text("traceparent")?.split('-').nth(1)?.parse().ok())
+}
+
+fn new_trace() -> Option<TraceId> {
+    TraceId::new(rand::random())
+}
+
+/// The items of a header that is a list, over all its lines.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+}
+
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|it| it.eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(change: impl FnOnce(&mut HeaderMap)) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-protocol", "other, tertulia.v1.msgpack, tertulia.v1.json"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        change(&mut headers);
+        headers
+    }
+
+    fn refusal(change: impl FnOnce(&mut HeaderMap)) -> Option<&'static str> {
+        check(&Method::GET, &headers(change)).err().map(|refused| refused.reason)
+    }
+
+    #[test]
+    fn the_first_known_subprotocol_is_chosen() {
+        let accepted = check(&Method::GET, &headers(|_| ())).ok().unwrap();
+        assert_eq!(accepted.client.format, Format::MessagePack);
+        assert_eq!(accepted.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn what_is_no_handshake_is_refused() {
+        assert_eq!(refusal(|it| drop(it.remove("upgrade"))), Some("not_websocket"));
+        assert_eq!(refusal(|it| drop(it.remove("connection"))), Some("not_websocket"));
+        assert_eq!(refusal(|it| drop(it.remove("sec-websocket-version"))), Some("version"));
+        assert_eq!(refusal(|it| drop(it.remove("sec-websocket-key"))), Some("no_key"));
+        assert_eq!(refusal(|it| drop(it.remove("sec-websocket-protocol"))), Some("subprotocol"));
+        assert!(check(&Method::POST, &headers(|_| ())).is_err());
+    }
+
+    #[test]
+    fn a_token_may_come_with_the_handshake() {
+        let with = |value: &'static str| {
+            bearer(&headers(|it| drop(it.insert("authorization", HeaderValue::from_static(value)))))
+        };
+        assert_eq!(with("Bearer abc").unwrap().as_deref(), Some("abc"));
+        assert_eq!(with("bearer abc").unwrap().as_deref(), Some("abc"));
+        assert!(with("Basic abc").is_err());
+        assert!(with("Bearer ").is_err());
+    }
+
+    #[test]
+    fn a_trace_id_is_taken_from_either_header() {
+        const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let read = |name: &'static str, value: String| {
+            trace(&headers(|it| drop(it.insert(name, HeaderValue::try_from(value).unwrap())))).map(|id| id.to_string())
+        };
+        assert_eq!(read("x-trace-id", ID.into()).as_deref(), Some(ID));
+        assert_eq!(read("traceparent", format!("00-{ID}-00f067aa0ba902b7-01")).as_deref(), Some(ID));
+        assert_eq!(read("traceparent", "nonsense".into()), None);
+    }
+}

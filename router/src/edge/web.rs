@@ -1,0 +1,158 @@
+//! The routes of the client port.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Path, State, rejection::JsonRejection},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{any, get, post},
+};
+use serde::{Deserialize, Serialize};
+use tertulia_runtime::telemetry::Metrics;
+use tertulia_shard_map::UserId;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    handshake::websocket,
+    page::{ASSETS, Asset},
+};
+use crate::{
+    auth::dev::{DevName, DevSigner},
+    metrics::HELD_BYTES,
+    routing::Routes,
+    session::{Sessions, unix_ms},
+};
+
+/// No request but a sign-in has a body.
+const BODY_BYTES: usize = 4 * 1024;
+
+/// What the routes need. Cheap to clone.
+#[derive(Clone)]
+pub struct Web {
+    pub sessions: Sessions,
+    /// Absent in tests that share a process.
+    pub metrics: Option<Metrics>,
+    /// Present only in development.
+    pub dev: Option<Arc<DevSigner>>,
+    /// Where sessions run.
+    pub tasks: TaskTracker,
+    /// Cancelled when the router begins to stop.
+    pub draining: CancellationToken,
+}
+
+pub fn app(web: Web) -> Router {
+    let mut app = Router::new()
+        .route("/v1/ws", any(websocket))
+        .route("/health/live", get(|| async { "live\n" }))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics_text));
+    if web.dev.is_some() {
+        app = app.route("/v1/dev/login", post(login)).route("/v1/dev/users/{name}", get(user));
+    }
+    for asset in ASSETS.iter() {
+        let path = if asset.path == "index.html" { "/".to_owned() } else { format!("/{}", asset.path) };
+        app = app.route(&path, get(move |headers: HeaderMap| async move { Asset::respond(asset, &headers) }));
+    }
+    app.layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(web)
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    /// Why not; empty where ready.
+    reasons: Vec<String>,
+    map_version: u64,
+    sessions: usize,
+}
+
+/// Whether a new session would be served: there is a map, and every node that owns a slot is connected.
+async fn ready(State(web): State<Web>) -> Response {
+    let mut reasons = reasons_not_ready(&web.sessions.routes);
+    if web.draining.is_cancelled() {
+        reasons.insert(0, "the router is stopping".to_owned());
+    }
+    let ready = reasons.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let map_version = web.sessions.routes.version().get();
+    let body = Readiness { ready, reasons, map_version, sessions: web.sessions.registry.len() };
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+fn reasons_not_ready(routes: &Routes) -> Vec<String> {
+    let health = routes.health();
+    if !health.has_map {
+        return vec!["there is no shard map yet: no node can be reached, or the cluster is not initialised".to_owned()];
+    }
+    let mut reasons: Vec<String> =
+        health.owners_away.iter().map(|node| format!("node {node} is not connected")).collect();
+    if health.slots_without_owner > 0 {
+        reasons.push(format!("{} slots have no owner", health.slots_without_owner));
+    }
+    reasons
+}
+
+async fn metrics_text(State(web): State<Web>) -> Response {
+    let Some(metrics) = &web.metrics else { return StatusCode::NOT_FOUND.into_response() };
+    metrics::gauge!(HELD_BYTES).set(web.sessions.shared.held.held() as f64);
+    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], metrics.render()).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    name: String,
+}
+
+#[derive(Serialize)]
+struct DevUser {
+    user_id: UserId,
+    name: String,
+}
+
+#[derive(Serialize)]
+struct LoggedIn {
+    token: String,
+    user: DevUser,
+    expires_at_ms: i64,
+}
+
+#[derive(Serialize)]
+struct Problem {
+    message: String,
+}
+
+fn problem(status: StatusCode, message: impl ToString) -> Response {
+    (status, Json(Problem { message: message.to_string() })).into_response()
+}
+
+async fn login(State(web): State<Web>, body: Result<Json<Login>, JsonRejection>) -> Response {
+    let Some(signer) = &web.dev else { return StatusCode::NOT_FOUND.into_response() };
+    let login = match body {
+        Ok(Json(login)) => login,
+        Err(error) => return problem(error.status(), error.body_text()),
+    };
+    let name = match DevName::parse(&login.name) {
+        Ok(name) => name,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, error),
+    };
+    match signer.sign(&name, unix_ms()) {
+        Ok(signed) => {
+            let user = DevUser { user_id: name.user_id(), name: name.as_str().to_owned() };
+            let body = LoggedIn { token: signed.token, user, expires_at_ms: signed.expires_at_ms };
+            ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot sign a development token");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "cannot sign a token")
+        }
+    }
+}
+
+async fn user(Path(name): Path<String>) -> Response {
+    match DevName::parse(&name) {
+        Ok(name) => Json(DevUser { user_id: name.user_id(), name: name.as_str().to_owned() }).into_response(),
+        Err(error) => problem(StatusCode::BAD_REQUEST, error),
+    }
+}

@@ -1,0 +1,20 @@
+//! The edge router: terminates clients' WebSockets and routes each command to the node that owns its slot.
+//!
+//! - [`edge`]: the client port, from the accept loop to the WebSocket handshake
+//! - [`session`]: one client each; a pure core and its driver
+//! - [`routing`]: the shard map, connections to nodes, hold and retry
+//! - [`auth`]: who a client is
+//!
+//! Invariants: a message is acked only when its owner has said that it is durable; a socket never closes because a node
+//! died; everything held for a client is bounded; nothing of a message's content is logged.
+//!
+//! Deliberately absent: state that outlives the process. A router can be killed at any time and loses nothing.
+
+pub mod auth;
+pub mod edge;
+pub mod metrics;
+mod process;
+pub mod routing;
+pub mod session;
+
+pub use process::{Listening, StartError, run, start};

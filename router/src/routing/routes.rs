@@ -1,0 +1,208 @@
+//! The routing table: what every session reads for every command, and nobody but the follower writes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, Guard};
+use tertulia_runtime::rpc::{CallOptions, Client};
+use tertulia_shard_map::{ConversationId, Epoch, MapVersion, NodeId, ShardMap, Slot, UserId};
+use tertulia_wire::{TraceId, cluster::Call};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::{HoldReason, Verdict, backoff, judge};
+use crate::metrics::{HOLDS, RETRIES};
+
+/// What a command's slot is derived from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    User(UserId),
+    Conversation(ConversationId),
+    Slot(Slot),
+}
+
+impl Key {
+    pub fn slot(self, map: &ShardMap) -> Slot {
+        match self {
+            Self::User(user) => map.slot_of_user(user),
+            Self::Conversation(conversation) => map.slot_of_conversation(conversation),
+            Self::Slot(slot) => slot,
+        }
+    }
+}
+
+/// Where a mailbox's owner knows a session: on one connection to one owner at one epoch. Any other is a new beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attachment {
+    pub node: NodeId,
+    pub epoch: Epoch,
+    /// Of the connection to the node.
+    pub generation: u64,
+}
+
+/// Where to send a command now.
+pub struct Target {
+    pub client: Client,
+    pub slot: Slot,
+    pub attachment: Attachment,
+}
+
+/// What keeps the router from serving every slot.
+#[derive(Debug, Default)]
+pub struct Health {
+    pub has_map: bool,
+    /// Nodes that own slots and are not connected.
+    pub owners_away: Vec<NodeId>,
+    pub slots_without_owner: usize,
+}
+
+#[derive(Default)]
+pub(super) struct Table {
+    pub map: Option<Arc<ShardMap>>,
+    pub clients: BTreeMap<NodeId, Client>,
+}
+
+/// Readers' side of the routing table. Shared by all sessions.
+pub struct Routes {
+    table: ArcSwap<Table>,
+    /// Grows whenever something that was held may succeed now: a newer map, or a connection that is up.
+    changes: watch::Sender<u64>,
+    /// The newest map version that anybody spoke of.
+    heard_of: watch::Sender<MapVersion>,
+}
+
+impl Routes {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            table: ArcSwap::default(),
+            changes: watch::Sender::new(0),
+            heard_of: watch::Sender::new(MapVersion::ZERO),
+        })
+    }
+
+    pub fn map(&self) -> Option<Arc<ShardMap>> {
+        self.table.load().map.clone()
+    }
+
+    pub fn version(&self) -> MapVersion {
+        self.table.load().map.as_ref().map_or(MapVersion::ZERO, |map| map.version())
+    }
+
+    /// Whether every slot can be served now, as far as this router can tell.
+    pub fn health(&self) -> Health {
+        let table = self.table.load();
+        let Some(map) = &table.map else { return Health::default() };
+        let mut owners = BTreeSet::new();
+        let mut slots_without_owner = 0;
+        for (_, entry) in map.slots() {
+            match entry.owner {
+                Some(node) => drop(owners.insert(node)),
+                None => slots_without_owner += 1,
+            }
+        }
+        let is_up = |node: &NodeId| table.clients.get(node).is_some_and(|client| client.generation().is_some());
+        let owners_away = owners.into_iter().filter(|node| !is_up(node)).collect();
+        Health { has_map: true, owners_away, slots_without_owner }
+    }
+
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Has whoever waits for a change look again.
+    pub fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn publish(&self, table: Table) {
+        self.table.store(Arc::new(table));
+        self.changed();
+    }
+
+    pub(super) fn table(&self) -> Guard<Arc<Table>> {
+        self.table.load()
+    }
+
+    pub(super) fn heard_of(&self) -> watch::Receiver<MapVersion> {
+        self.heard_of.subscribe()
+    }
+
+    /// The owner of the key's slot, if it is known and connected. Never waits, so that callers keep their order.
+    pub fn target(&self, key: Key) -> Result<Target, HoldReason> {
+        let table = self.table.load();
+        let map = table.map.as_ref().ok_or(HoldReason::NoMap)?;
+        let slot = key.slot(map);
+        let owner = map.owner(slot).ok_or(HoldReason::NoOwner)?;
+        let client = table.clients.get(&owner.node).ok_or(HoldReason::Unreachable)?;
+        let generation = client.generation().ok_or(HoldReason::Unreachable)?;
+        let attachment = Attachment { node: owner.node, epoch: owner.epoch, generation };
+        Ok(Target { client: client.clone(), slot, attachment })
+    }
+
+    /// One attempt at the current owner, until `deadline`. The second part is the owner that it went to.
+    pub async fn attempt(
+        &self,
+        key: Key,
+        call: impl FnOnce(Slot) -> Call,
+        deadline: Instant,
+        trace: Option<TraceId>,
+    ) -> (Verdict, Option<Attachment>) {
+        let target = match self.target(key) {
+            Ok(target) => target,
+            Err(reason) => return (Verdict::Hold { reason, newer: None }, None),
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let options = CallOptions::within(left).traced(trace);
+        let verdict = judge(target.client.call(call(target.slot), options).await);
+        if let Verdict::Hold { newer: Some(version), .. } = verdict {
+            self.heard_of.send_if_modified(|newest| {
+                let newer = version > *newest;
+                *newest = (*newest).max(version);
+                newer
+            });
+        }
+        (verdict, Some(target.attachment))
+    }
+
+    /// Attempts until one is not to be repeated, or until `deadline`: then the verdict is the last `Hold`.
+    pub async fn hold(
+        &self,
+        key: Key,
+        call: impl Fn(Slot) -> Call,
+        deadline: Instant,
+        trace: Option<TraceId>,
+    ) -> (Verdict, Option<Attachment>) {
+        let mut failures = 0;
+        loop {
+            let (verdict, attachment) = self.attempt(key, &call, deadline, trace).await;
+            match verdict {
+                Verdict::Hold { reason, .. } if Instant::now() < deadline => {
+                    if failures == 0 {
+                        metrics::counter!(HOLDS, "reason" => reason.as_str()).increment(1);
+                    }
+                    metrics::counter!(RETRIES, "reason" => reason.as_str()).increment(1);
+                    failures += 1;
+                    self.wait_to_retry(failures, deadline).await;
+                }
+                verdict => return (verdict, attachment),
+            }
+        }
+    }
+
+    /// Waits for the backoff after `failures` failed attempts, or shorter: until a change, and never past `deadline`.
+    pub async fn wait_to_retry(&self, failures: u32, deadline: Instant) {
+        let mut changes = self.changes();
+        let wait: Duration = backoff(failures, rand::random());
+        let left = deadline.saturating_duration_since(Instant::now());
+        tokio::select! {
+            () = sleep(wait.min(left)) => {}
+            // Fails only where the routes are gone, and they are borrowed here.
+            _ = changes.changed() => {}
+        }
+    }
+}

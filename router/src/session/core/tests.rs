@@ -1,0 +1,387 @@
+use bytes::Bytes;
+use rcgen::KeyPair;
+use tertulia_shard_map::{ConversationId, EventId, MessageNo, Rev, Seq};
+use tertulia_wire::{
+    client::{ClientInfo, HistoryQuery, ProfileQuery, SyncQuery, encode_commands},
+    cluster::{Appended, Refusal, SyncRows},
+};
+
+use super::*;
+use crate::{
+    auth::dev::{DevName, DevSigner},
+    routing::HoldReason,
+};
+
+const ISSUER: &str = "tests";
+const SESSION: SessionId = SessionId::from_u128(77);
+
+struct Fixture {
+    core: Core,
+    signer: DevSigner,
+    start: Instant,
+    now: Now,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    fn with(change: impl FnOnce(&mut Policy)) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut policy = Policy {
+            hello_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(25),
+            queue_bytes: 100_000,
+            commands_in_flight: 8,
+            hold: Duration::from_secs(5),
+            drain: Duration::from_secs(4),
+        };
+        change(&mut policy);
+        let verifier = Verifier::new(key.public_key_pem().as_bytes(), ISSUER).unwrap();
+        let shared = Arc::new(Shared { policy, verifier, held: HeldBytes::new(100_000) });
+        let start = Instant::now();
+        let now = Now { instant: start, unix_ms: 1_800_000_000_000 };
+        let core = Core::new(shared, SESSION, Format::Json, None, now);
+        Self { core, signer: DevSigner::new(key.serialize_pem().as_bytes(), ISSUER).unwrap(), start, now }
+    }
+
+    fn attached() -> Self {
+        Self::attached_with(|_| ())
+    }
+
+    fn attached_with(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut it = Self::with(change);
+        let ticket = ticket(&it.hello(1));
+        let effects = it.done(ticket, Outcome::Attached(Rev::new(3)));
+        assert!(matches!(effects[..], [Effect::Reply { id: Some(1), reply: Reply::Welcome(_) }]), "{effects:?}");
+        it
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = Now { instant: self.now.instant + time, unix_ms: self.now.unix_ms + time.as_millis() as i64 };
+    }
+
+    fn token(&self) -> String {
+        self.signer.sign(&DevName::parse("alice").unwrap(), self.now.unix_ms).unwrap().token
+    }
+
+    fn hello(&mut self, id: u64) -> Vec<Effect> {
+        let token = Some(self.token());
+        self.command(id, &Command::Hello(hello(token)))
+    }
+
+    fn command(&mut self, id: u64, command: &Command) -> Vec<Effect> {
+        self.frame(&encode_commands(Format::Json, &[(id, command)]))
+    }
+
+    fn frame(&mut self, frame: &[u8]) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.core.frame(frame, self.now, &mut effects);
+        effects
+    }
+
+    fn send(&mut self, id: u64) -> Vec<Effect> {
+        self.command(id, &Command::Send(send("hi")))
+    }
+
+    fn done(&mut self, ticket: Ticket, outcome: Outcome) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.core.done(ticket, outcome, self.now, &mut effects);
+        effects
+    }
+
+    fn tick(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.core.tick(self.now, &mut effects);
+        effects
+    }
+}
+
+fn hello(token: Option<String>) -> Hello {
+    Hello { token, client: ClientInfo { platform: "test".into(), version: "1".into() }, rev: None }
+}
+
+fn bob() -> UserId {
+    DevName::parse("bob").unwrap().user_id()
+}
+
+fn send(temp_id: &str) -> SendMessage {
+    let content = Some("hello".to_owned());
+    SendMessage { to: Some(bob()), temp_id: temp_id.into(), content, ..SendMessage::default() }
+}
+
+fn appended(seq: u64) -> Outcome {
+    let (id, seq, message_no) = (EventId::from_u128(5), Seq::new(seq), MessageNo::new(seq));
+    Outcome::Appended(Appended { id, seq, message_no, created_at_ms: 1 })
+}
+
+fn held() -> Outcome {
+    Outcome::Failed(Failure::Hold(HoldReason::NotOwner))
+}
+
+/// Of the only piece of work that was started.
+fn ticket(effects: &[Effect]) -> Ticket {
+    let mut started = effects.iter().filter_map(|effect| match effect {
+        Effect::Start { ticket, .. } => Some(*ticket),
+        _ => None,
+    });
+    let ticket = started.next().expect("work was started");
+    assert!(started.next().is_none(), "{effects:?}");
+    ticket
+}
+
+/// Of the only reply, which is an error.
+fn error(effects: &[Effect]) -> (Option<u64>, ErrorCode) {
+    let [Effect::Reply { id, reply: Reply::Error(error) }, ..] = effects else { panic!("no error: {effects:?}") };
+    assert_eq!(error.retryable, error.code.retryable());
+    (*id, error.code)
+}
+
+#[test]
+fn the_session_can_be_found_before_its_mailbox_is_read() {
+    let mut it = Fixture::new();
+    let effects = it.hello(1);
+    let [Effect::SignIn(user), Effect::Start { work: Work::Attach { user: attached, name }, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(user, attached);
+    assert_eq!(name.as_deref(), Some("alice"));
+}
+
+#[test]
+fn nothing_but_hello_may_come_first_and_hello_only_once() {
+    let mut it = Fixture::new();
+    assert_eq!(error(&it.command(4, &Command::Ping)), (Some(4), ErrorCode::NotExpected));
+    assert_eq!(error(&it.send(5)), (Some(5), ErrorCode::NotExpected));
+    let mut it = Fixture::attached();
+    assert_eq!(error(&it.hello(6)), (Some(6), ErrorCode::NotExpected));
+}
+
+#[test]
+fn a_bad_token_is_told_and_closes() {
+    let expired = {
+        let mut it = Fixture::new();
+        let token = it.token();
+        it.pass(Duration::from_secs(24 * 3600));
+        it.command(1, &Command::Hello(hello(Some(token))))
+    };
+    assert_eq!(error(&expired), (Some(1), ErrorCode::TokenExpired));
+    for token in [None, Some("x.y.z".to_owned())] {
+        let effects = Fixture::new().command(1, &Command::Hello(hello(token)));
+        assert_eq!(error(&effects), (Some(1), ErrorCode::Unauthorized));
+        assert_eq!(effects.last(), Some(&Effect::Close(CloseCode::Unauthorized)));
+    }
+}
+
+#[test]
+fn the_token_of_the_handshake_counts_where_hello_has_none() {
+    let mut it = Fixture::new();
+    it.core.bearer = Some(it.token().into());
+    ticket(&it.command(1, &Command::Hello(hello(None))));
+}
+
+#[test]
+fn a_failed_attach_leaves_the_session_open_for_another_hello() {
+    let mut it = Fixture::new();
+    let first = ticket(&it.hello(1));
+    let effects = it.done(first, held());
+    assert_eq!(error(&effects), (Some(1), ErrorCode::Unavailable));
+    assert_eq!(effects.len(), 1);
+    ticket(&it.hello(2));
+}
+
+#[test]
+fn a_session_without_hello_is_closed() {
+    let mut it = Fixture::new();
+    assert_eq!(it.core.next_deadline(it.now), it.start + Duration::from_secs(10));
+    it.pass(Duration::from_secs(10));
+    assert_eq!(it.tick(), [Effect::Close(CloseCode::HelloTimeout)]);
+    assert!(it.send(1).is_empty(), "nothing comes out after a close");
+}
+
+#[test]
+fn a_session_ends_with_its_token() {
+    let mut it = Fixture::attached_with(|policy| policy.ping_interval = Duration::from_secs(10_000_000));
+    it.pass(Duration::from_secs(12 * 3600));
+    assert!(it.tick().is_empty(), "within the leeway");
+    it.pass(Duration::from_secs(6));
+    let effects = it.tick();
+    assert_eq!(error(&effects), (None, ErrorCode::TokenExpired));
+    assert_eq!(effects[1], Effect::Close(CloseCode::Unauthorized));
+}
+
+#[test]
+fn a_silent_client_is_pinged_and_then_closed() {
+    let mut it = Fixture::attached();
+    it.pass(Duration::from_secs(25));
+    assert_eq!(it.tick(), [Effect::Ping]);
+    it.core.heard(it.now);
+    it.pass(Duration::from_secs(25));
+    assert_eq!(it.tick(), [Effect::Ping]);
+    it.pass(Duration::from_secs(25));
+    assert_eq!(it.tick(), [Effect::Close(CloseCode::PingTimeout)]);
+}
+
+#[test]
+fn a_send_goes_to_the_direct_conversation_and_is_acked() {
+    let mut it = Fixture::attached();
+    let effects = it.send(9);
+    let [Effect::Start { ticket, work: Work::Append { append, attempt: 0 }, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    let alice = DevName::parse("alice").unwrap().user_id();
+    assert_eq!(append.conversation, DirectPair::new(alice, bob()).conversation_id());
+    assert_eq!((append.direct_peer, append.sender, append.origin), (Some(bob()), alice, Some(SESSION)));
+    let effects = it.done(*ticket, appended(4));
+    let [Effect::Reply { id: Some(9), reply: Reply::Ack(ack) }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(ack.temp_id, "hi");
+    assert_eq!((ack.message.seq.get(), ack.message.content.as_deref()), (4, Some("hello")));
+    assert_eq!(it.core.shared.held.held(), 0);
+}
+
+#[test]
+fn a_held_send_is_tried_again_with_the_same_temp_id_and_later_ones_wait() {
+    let mut it = Fixture::attached();
+    let first = it.send(1);
+    let effects = it.done(ticket(&first), held());
+    let [Effect::Start { ticket: again, work: Work::Append { append, attempt: 1 }, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(append.temp_id, "hi");
+    assert!(it.send(2).is_empty());
+    let effects = it.done(*again, appended(1));
+    assert!(matches!(&effects[..], [Effect::Reply { id: Some(1), .. }, Effect::Start { .. }]), "{effects:?}");
+}
+
+#[test]
+fn a_hold_ends_with_a_retryable_error() {
+    let mut it = Fixture::attached();
+    let mut running = ticket(&it.send(1));
+    running = ticket(&it.done(running, held()));
+    assert!(it.send(2).is_empty());
+    it.pass(Duration::from_secs(5));
+    let waiting = it.tick();
+    assert_eq!(error(&waiting), (Some(2), ErrorCode::Unavailable), "the waiting one, at its deadline");
+    let effects = it.done(running, held());
+    assert_eq!(error(&effects), (Some(1), ErrorCode::Unavailable));
+    assert_eq!(it.core.shared.held.held(), 0);
+}
+
+#[test]
+fn refusals_are_told_by_their_documented_codes() {
+    for (refusal, code) in [
+        (Refusal::NotFound, ErrorCode::NotFound),
+        (Refusal::Conflict, ErrorCode::Conflict),
+        (Refusal::Invalid("no".into()), ErrorCode::BadRequest),
+        (Refusal::Overloaded { retry_after_ms: 7 }, ErrorCode::Overloaded),
+        (Refusal::Internal, ErrorCode::Internal),
+    ] {
+        let mut it = Fixture::attached();
+        let sent = ticket(&it.send(1));
+        let effects = it.done(sent, Outcome::Failed(Failure::Refused(refusal)));
+        assert_eq!(error(&effects), (Some(1), code));
+    }
+}
+
+#[test]
+fn commands_in_flight_are_bounded() {
+    let mut it = Fixture::attached();
+    for id in 0..8 {
+        it.send(id);
+    }
+    let effects = it.send(8);
+    assert_eq!(error(&effects), (Some(8), ErrorCode::Overloaded));
+    let [Effect::Reply { reply: Reply::Error(error), .. }] = &effects[..] else { panic!() };
+    assert!(error.retry_after_ms.is_some());
+}
+
+#[test]
+fn the_bytes_held_for_all_sessions_are_bounded() {
+    let mut it = Fixture::attached();
+    it.core.shared.held.try_hold(99_000).map(std::mem::forget).unwrap();
+    assert_eq!(
+        error(&{
+            it.send(1);
+            it.send(2)
+        }),
+        (Some(2), ErrorCode::Overloaded)
+    );
+}
+
+#[test]
+fn only_a_few_queries_run_at_once_and_the_rest_follow() {
+    let mut it = Fixture::attached();
+    let sync = Command::Sync(SyncQuery { rev: Rev::ZERO, limit: None });
+    let started: Vec<_> = (0..6).map(|id| it.command(id, &sync)).filter(|effects| !effects.is_empty()).collect();
+    assert_eq!(started.len(), QUERIES_AT_ONCE);
+    let rows = SyncRows { rows: vec![], rev: Rev::new(1), has_more: false, reset: false };
+    let effects = it.done(ticket(&started[0]), Outcome::Synced(rows));
+    let [Effect::Reply { id: Some(0), reply: Reply::SyncPage(_) }, Effect::Start { .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+}
+
+#[test]
+fn queries_go_to_the_cluster_as_asked() {
+    let mut it = Fixture::attached();
+    let conversation_id = ConversationId::from_u128(8);
+    let query = HistoryQuery { conversation_id, after_seq: Some(Seq::new(4)), before_seq: None, limit: Some(10) };
+    let effects = it.command(1, &Command::History(query));
+    let [Effect::Start { work: Work::History(read), .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((read.conversation, read.range, read.limit), (conversation_id, HistoryRange::After(Seq::new(4)), 10));
+    let effects = it.command(2, &Command::Profiles(ProfileQuery { user_ids: vec![bob()] }));
+    assert!(matches!(&effects[..], [Effect::Start { work: Work::Profiles(_), .. }]), "{effects:?}");
+}
+
+#[test]
+fn wrong_frames_are_told_and_the_session_goes_on() {
+    let mut it = Fixture::attached();
+    assert_eq!(error(&it.frame(b"{")), (None, ErrorCode::BadFrame));
+    assert_eq!(error(&it.frame(br#"{"id":3,"type":"dance","data":{}}"#)), (Some(3), ErrorCode::UnknownType));
+    assert_eq!(error(&it.frame(br#"{"id":4,"type":"sync","data":{"rev":"x"}}"#)), (Some(4), ErrorCode::BadRequest));
+    assert_eq!(error(&it.command(5, &Command::Send(send("")))), (Some(5), ErrorCode::BadRequest));
+    let effects = it.frame(br#"[{"id":6,"type":"nope"},{"id":7,"type":"ping"}]"#);
+    assert_eq!(error(&effects), (Some(6), ErrorCode::UnknownType));
+    assert_eq!(effects[1], Effect::Reply { id: Some(7), reply: Reply::Pong }, "its neighbour is carried out");
+}
+
+#[test]
+fn a_stopping_router_says_so_and_closes_when_nothing_is_in_flight() {
+    let mut it = Fixture::attached();
+    let sent = ticket(&it.send(1));
+    let mut effects = Vec::new();
+    it.core.go_away(1.0, it.now, &mut effects);
+    assert!(matches!(effects[..], [Effect::Push(Push::GoAway(_))]), "{effects:?}");
+    it.pass(Duration::from_secs(2));
+    assert!(it.tick().is_empty(), "the send has no answer yet");
+    it.done(sent, appended(1));
+    assert_eq!(it.tick(), [Effect::Close(CloseCode::GoingAway)]);
+
+    let mut stuck = Fixture::attached();
+    stuck.send(1);
+    stuck.core.go_away(0.0, stuck.now, &mut effects);
+    stuck.pass(Duration::from_secs(4));
+    assert_eq!(stuck.tick().last(), Some(&Effect::Close(CloseCode::GoingAway)), "at the latest when the time is over");
+}
+
+#[test]
+fn the_ack_shows_what_the_stored_event_will() {
+    let mut it = Fixture::attached();
+    let effects = it.send(1);
+    let [Effect::Start { ticket, work: Work::Append { append, .. }, .. }] = &effects[..] else { panic!() };
+    let record = tertulia_wire::EventRecord {
+        id: EventId::from_u128(5),
+        conversation: append.conversation,
+        seq: Seq::new(4),
+        message_no: MessageNo::new(4),
+        kind: append.kind,
+        sender: append.sender,
+        created_at_ms: 1,
+        temp_id: append.temp_id.clone(),
+        body: Bytes::clone(&append.body),
+    };
+    let effects = it.done(*ticket, appended(4));
+    let [Effect::Reply { reply: Reply::Ack(ack), .. }] = &effects[..] else { panic!() };
+    assert_eq!(ack.message, client::Event::from_record(&record).unwrap());
+}

@@ -1,0 +1,533 @@
+//! Does what a session's [core](super::core) decides: reads and writes the socket, takes pushes from the mailslot, runs
+//! the calls to nodes, keeps the time.
+//!
+//! One hand-written future, polled as a whole: a session then costs one small task, and whatever came meanwhile goes out
+//! in one write. Invariants: what waits for a client is bounded in bytes, and where it is full nothing more is read from
+//! the client or taken for it; a client that reads nothing is closed.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::{Sink, StreamExt, stream::FuturesUnordered};
+use tertulia_shard_map::SessionId;
+use tertulia_wire::{
+    TraceId,
+    client::{CloseCode, Format, FrameBuilder, Outbound, Push, Reply, Resync, encode_outbound},
+};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        self, Message, Utf8Bytes,
+        protocol::{CloseFrame, frame::coding},
+    },
+};
+
+use super::{
+    attachments::{Detacher, Ended},
+    core::{Core, Effect, Now, Shared, Work},
+    lanes::Ticket,
+    mailslot::Mailslot,
+    outcome::{Outcome, code_name},
+    pushes::unix_ms,
+    registry::Registry,
+};
+use crate::{
+    metrics::{ACTIVE_CONNECTIONS, ERRORS, RESYNCS, SESSIONS_CLOSED},
+    routing::{Routes, perform},
+};
+
+/// A frame with several envelopes is not made larger than this.
+const FRAME_BYTES: usize = 64 * 1024;
+/// Commands that one poll reads before other sessions have their turn.
+const READS_PER_POLL: usize = 64;
+/// After the close frame is queued: how long the client gets to take it and to close its side.
+const CLOSE_GRACE: Duration = Duration::from_secs(3);
+/// Of a client that was told off for a frame too large: what is read of the rest, so that it can hear so.
+const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What sessions need of the router. Cheap to clone.
+#[derive(Clone)]
+pub struct Sessions {
+    pub shared: Arc<Shared>,
+    pub routes: Arc<Routes>,
+    pub registry: Registry,
+    pub detacher: Detacher,
+}
+
+/// What the handshake said.
+pub struct Client {
+    pub format: Format,
+    pub bearer: Option<Box<str>>,
+    pub trace: Option<TraceId>,
+}
+
+impl Sessions {
+    /// Runs one session to its end.
+    pub async fn run(&self, socket: WebSocketStream<TcpStream>, client: Client) {
+        let Client { format, bearer, trace } = client;
+        let id = new_session_id();
+        let now = now();
+        let mailslot = Arc::new(Mailslot::new(id, format, self.shared.policy.queue_bytes));
+        let registration = self.registry.register(mailslot.clone());
+        metrics::gauge!(ACTIVE_CONNECTIONS).increment(1.0);
+        tracing::debug!(session = %id, trace_id = trace.map(tracing::field::display), "session begins");
+
+        let (routes, slot) = (self.routes.clone(), mailslot.clone());
+        let start = move |ticket: Ticket, work: Work, deadline: Instant| {
+            let outcome = perform(routes.clone(), slot.clone(), work, deadline.into(), trace);
+            async move { (ticket, outcome.await) }
+        };
+        let core = Core::new(self.shared.clone(), id, format, bearer, now);
+        let end = Box::pin(Driver::new(socket, core, mailslot.clone(), self.clone(), start, now)).await;
+
+        drop(registration);
+        if let Some(signed_in) = mailslot.signed_in() {
+            self.detacher.ended(Ended { user: signed_in.user, session: id });
+        }
+        metrics::gauge!(ACTIVE_CONNECTIONS).decrement(1.0);
+        metrics::counter!(SESSIONS_CLOSED, "reason" => end.as_str()).increment(1);
+        let trace_id = trace.map(tracing::field::display);
+        tracing::debug!(session = %id, trace_id, reason = end.as_str(), "session ended");
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By the client, in whatever way.
+    Client,
+    Closed(CloseCode),
+}
+
+impl End {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Closed(CloseCode::GoingAway) => "going_away",
+            Self::Closed(CloseCode::WrongFrameType) => "wrong_frame_type",
+            Self::Closed(CloseCode::TooBig) => "too_big",
+            Self::Closed(CloseCode::Unauthorized) => "unauthorized",
+            Self::Closed(CloseCode::HelloTimeout) => "hello_timeout",
+            Self::Closed(CloseCode::PingTimeout) => "ping_timeout",
+            Self::Closed(CloseCode::TooSlow) => "too_slow",
+        }
+    }
+}
+
+struct Driver<S, F> {
+    socket: WebSocketStream<TcpStream>,
+    core: Core,
+    mailslot: Arc<Mailslot>,
+    sessions: Sessions,
+    start: S,
+    work: FuturesUnordered<F>,
+    effects: Vec<Effect>,
+    /// Encoded envelopes for the client, and their bytes.
+    out: VecDeque<Bytes>,
+    out_bytes: usize,
+    ping: bool,
+    unflushed: bool,
+    /// Since when the socket takes nothing.
+    blocked: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    armed: Instant,
+    closing: Option<Closing>,
+}
+
+/// On the way out: first everything that is queued, then the close frame, then the client's side of it.
+struct Closing {
+    code: CloseCode,
+    until: Instant,
+    frame_queued: bool,
+    discarded: usize,
+}
+
+impl<S, F> Driver<S, F>
+where
+    S: Fn(Ticket, Work, Instant) -> F,
+    F: Future<Output = (Ticket, Outcome)>,
+{
+    fn new(
+        socket: WebSocketStream<TcpStream>,
+        core: Core,
+        mailslot: Arc<Mailslot>,
+        sessions: Sessions,
+        start: S,
+        now: Now,
+    ) -> Self {
+        let armed = core.next_deadline(now);
+        Self {
+            socket,
+            core,
+            mailslot,
+            sessions,
+            start,
+            work: FuturesUnordered::new(),
+            effects: Vec::new(),
+            out: VecDeque::new(),
+            out_bytes: 0,
+            ping: false,
+            unflushed: false,
+            blocked: None,
+            timer: Box::pin(tokio::time::sleep_until(armed.into())),
+            armed,
+            closing: None,
+        }
+    }
+
+    fn queue_bytes(&self) -> usize {
+        self.sessions.shared.policy.queue_bytes
+    }
+
+    /// Nothing more is to be produced for a client that has this much to read.
+    fn is_full(&self) -> bool {
+        self.out_bytes >= self.queue_bytes()
+    }
+
+    /// What nodes answered.
+    fn poll_work(&mut self, cx: &mut Context<'_>) {
+        while !self.work.is_empty() && !self.is_full() && self.closing.is_none() {
+            let Poll::Ready(Some((ticket, outcome))) = self.work.poll_next_unpin(cx) else { return };
+            self.core.done(ticket, outcome, now(), &mut self.effects);
+            self.apply();
+        }
+    }
+
+    fn take_pushes(&mut self) {
+        if self.is_full() || self.closing.is_some() {
+            return;
+        }
+        let before = self.out.len();
+        let taken = self.mailslot.take(self.queue_bytes() - self.out_bytes, &mut self.out);
+        self.out_bytes += self.out.iter().skip(before).map(Bytes::len).sum::<usize>();
+        if let Some(reason) = taken.resync {
+            metrics::counter!(RESYNCS, "reason" => resync_name(reason)).increment(1);
+            self.encode(&Outbound::Push(Push::Resync(Resync { reason })));
+        }
+        if taken.going_away {
+            self.core.go_away(rand::random(), now(), &mut self.effects);
+            self.apply();
+        }
+    }
+
+    /// What the client sent. `Some` where the session is over.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        for _ in 0..READS_PER_POLL {
+            if self.is_full() || self.closing.is_some() {
+                return None;
+            }
+            let Poll::Ready(message) = self.socket.poll_next_unpin(cx) else { return None };
+            let now = now();
+            self.core.heard(now);
+            match (message, self.mailslot.format) {
+                (Some(Ok(Message::Text(text))), Format::Json) => {
+                    self.core.frame(text.as_bytes(), now, &mut self.effects);
+                }
+                (Some(Ok(Message::Binary(bytes))), Format::MessagePack) => {
+                    self.core.frame(&bytes, now, &mut self.effects);
+                }
+                (Some(Ok(Message::Text(_) | Message::Binary(_))), _) => {
+                    self.core.close(CloseCode::WrongFrameType, &mut self.effects);
+                }
+                // Tungstenite has queued the pong.
+                (Some(Ok(Message::Ping(_))), _) => self.unflushed = true,
+                (Some(Ok(Message::Pong(_) | Message::Frame(_))), _) => {}
+                // Tungstenite has queued the answer; the stream ends once it is written.
+                (Some(Ok(Message::Close(_))), _) => self.unflushed = true,
+                (Some(Err(tungstenite::Error::Capacity(_))), _) => {
+                    self.core.close(CloseCode::TooBig, &mut self.effects);
+                }
+                (Some(Err(_)) | None, _) => return Some(End::Client),
+            }
+            self.apply();
+        }
+        // The budget is used up, the socket may have more.
+        cx.waker().wake_by_ref();
+        None
+    }
+
+    fn apply(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Reply { id, reply } => {
+                    if let Reply::Error(error) = &reply {
+                        metrics::counter!(ERRORS, "code" => code_name(error.code)).increment(1);
+                    }
+                    self.encode(&Outbound::Reply { id, reply });
+                }
+                Effect::Push(push) => self.encode(&Outbound::Push(push)),
+                Effect::SignIn(user) => self.mailslot.sign_in(user),
+                Effect::Start { ticket, work, deadline } => self.work.push((self.start)(ticket, work, deadline)),
+                Effect::Ping => self.ping = true,
+                Effect::Close(code) => {
+                    let until = Instant::now() + CLOSE_GRACE;
+                    self.closing = Some(Closing { code, until, frame_queued: false, discarded: 0 });
+                    self.work.clear();
+                }
+            }
+        }
+        // Its capacity is kept for the next time.
+        self.effects = effects;
+    }
+
+    fn encode(&mut self, outbound: &Outbound) {
+        let mut buffer = Vec::with_capacity(ENVELOPE_BYTES_USUAL);
+        encode_outbound(self.mailslot.format, outbound, &mut buffer);
+        self.out_bytes += buffer.len();
+        self.out.push_back(buffer.into());
+    }
+
+    /// Writes what is queued, as few frames in as few writes as possible.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), tungstenite::Error> {
+        loop {
+            let message = match self.next_kind() {
+                None => break,
+                Some(_) if self.poll_ready(cx)?.is_pending() => return Ok(()),
+                Some(Next::Ping) => {
+                    self.ping = false;
+                    Message::Ping(Bytes::new())
+                }
+                Some(Next::Envelopes) => self.next_frame(),
+                Some(Next::Close(code)) => {
+                    if let Some(closing) = &mut self.closing {
+                        closing.frame_queued = true;
+                    }
+                    let code = coding::CloseCode::from(code.code());
+                    Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::default() }))
+                }
+            };
+            Pin::new(&mut self.socket).start_send(message)?;
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.socket).poll_flush(cx)? {
+                Poll::Ready(()) => {
+                    self.unflushed = false;
+                    self.blocked = None;
+                }
+                Poll::Pending => self.note_blocked(),
+            }
+        }
+        Ok(())
+    }
+
+    fn next_kind(&self) -> Option<Next> {
+        if !self.out.is_empty() {
+            return Some(Next::Envelopes);
+        }
+        match &self.closing {
+            Some(closing) => (!closing.frame_queued).then_some(Next::Close(closing.code)),
+            None => self.ping.then_some(Next::Ping),
+        }
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, tungstenite::Error> {
+        let ready = Pin::new(&mut self.socket).poll_ready(cx)?;
+        match ready {
+            Poll::Ready(()) => self.blocked = None,
+            Poll::Pending => self.note_blocked(),
+        }
+        Ok(ready)
+    }
+
+    fn note_blocked(&mut self) {
+        self.blocked.get_or_insert_with(Instant::now);
+    }
+
+    fn next_frame(&mut self) -> Message {
+        let format = self.mailslot.format;
+        let payload = if self.out.len() == 1 {
+            self.out.pop_front().unwrap_or_default()
+        } else {
+            let mut frame = FrameBuilder::new(format, FRAME_BYTES);
+            while let Some(envelope) = self.out.front()
+                && frame.fits(envelope.len())
+            {
+                frame.push(envelope);
+                self.out_bytes -= envelope.len();
+                self.out.pop_front();
+            }
+            frame.finish()
+        };
+        if self.out.is_empty() {
+            self.out_bytes = 0;
+            self.out.shrink_to(OUT_IDLE_CAPACITY);
+        }
+        match format {
+            Format::Json => match Utf8Bytes::try_from(payload) {
+                Ok(text) => Message::Text(text),
+                // Our own encoder writes UTF-8; a client would refuse anything else.
+                Err(_) => Message::Text(Utf8Bytes::default()),
+            },
+            Format::MessagePack => Message::Binary(payload),
+        }
+    }
+
+    /// `Some` where the session is over.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        loop {
+            let now = now();
+            if let Some(blocked) = self.blocked
+                && blocked + self.stall() <= now.instant
+            {
+                return Some(End::Closed(CloseCode::TooSlow));
+            }
+            if let Some(closing) = &self.closing
+                && closing.until <= now.instant
+            {
+                return Some(End::Closed(closing.code));
+            }
+            let due = self.next_deadline(now);
+            if due < self.armed {
+                self.arm(due);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return None;
+            }
+            self.core.tick(now, &mut self.effects);
+            self.apply();
+            let due = self.next_deadline(now);
+            self.arm(due.max(now.instant + TICK_MIN));
+        }
+    }
+
+    fn next_deadline(&self, now: Now) -> Instant {
+        let mut due = match &self.closing {
+            Some(closing) => closing.until,
+            None => self.core.next_deadline(now),
+        };
+        if let Some(blocked) = self.blocked {
+            due = due.min(blocked + self.stall());
+        }
+        due
+    }
+
+    fn stall(&self) -> Duration {
+        self.sessions.shared.policy.ping_interval
+    }
+
+    fn arm(&mut self, due: Instant) {
+        self.armed = due;
+        self.timer.as_mut().reset(due.into());
+    }
+
+    /// After the close frame is written: waits for the client's side. `Ready` where that has come, or never will.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let Some(closing) = &mut self.closing else { return Poll::Pending };
+        if !closing.frame_queued || self.unflushed {
+            return Poll::Pending;
+        }
+        let end = End::Closed(closing.code);
+        if closing.code != CloseCode::TooBig {
+            // What it still sends is dropped, up to its close frame.
+            for _ in 0..READS_PER_POLL {
+                match self.socket.poll_next_unpin(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(end),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // The rest of the large frame: closing on unread bytes would reset the connection under the close frame.
+        let mut bytes = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(self.socket.get_mut()).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && closing.discarded < DISCARD_BYTES_MAX => {
+                    closing.discarded += buffer.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(end),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+enum Next {
+    Envelopes,
+    Ping,
+    Close(CloseCode),
+}
+
+impl<S, F> Future for Driver<S, F>
+where
+    S: Fn(Ticket, Work, Instant) -> F + Unpin,
+    F: Future<Output = (Ticket, Outcome)>,
+{
+    type Output = End;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        let this = self.get_mut();
+        // Before anything is looked at: what comes later wakes.
+        this.mailslot.register(cx.waker());
+        loop {
+            this.poll_work(cx);
+            this.take_pushes();
+            if let Some(end) = this.poll_read(cx) {
+                return Poll::Ready(end);
+            }
+            // Calls that were just started have to be polled once, in their order.
+            this.poll_work(cx);
+            if let Some(end) = this.poll_timer(cx) {
+                return Poll::Ready(end);
+            }
+            let was_full = this.is_full();
+            if this.poll_write(cx).is_err() {
+                let end = this.closing.as_ref().map_or(End::Client, |closing| End::Closed(closing.code));
+                return Poll::Ready(end);
+            }
+            if let Poll::Ready(end) = this.poll_closed(cx) {
+                return Poll::Ready(end);
+            }
+            // What was not looked at because of the full queue has not been asked to wake.
+            if !was_full || this.is_full() {
+                break;
+            }
+        }
+        // Being blocked, or being closed, may have brought a deadline nearer.
+        if let Some(end) = this.poll_timer(cx) {
+            return Poll::Ready(end);
+        }
+        if this.blocked.is_none() && this.next_kind().is_some() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+const ENVELOPE_BYTES_USUAL: usize = 512;
+const OUT_IDLE_CAPACITY: usize = 8;
+/// Deadlines closer than this are met a little late.
+const TICK_MIN: Duration = Duration::from_millis(1);
+
+fn now() -> Now {
+    Now { instant: Instant::now(), unix_ms: unix_ms() }
+}
+
+fn resync_name(reason: tertulia_wire::client::ResyncReason) -> &'static str {
+    match reason {
+        tertulia_wire::client::ResyncReason::Overflow => "overflow",
+        tertulia_wire::client::ResyncReason::OwnerChanged => "owner_changed",
+    }
+}
+
+/// A ULID: 48 bits of milliseconds, 80 random ones.
+fn new_session_id() -> SessionId {
+    let random: u128 = rand::random();
+    SessionId::from_u128(((unix_ms() as u128) << 80) | (random >> 48))
+}

@@ -1,0 +1,25 @@
+//! Sessions: one client on one WebSocket each.
+//!
+//! A session is one task. Its [`core`] decides (pure), its [`driver`] does; pushes reach it through its [`mailslot`],
+//! which the [`registry`] finds by session id. Memory counts: a router holds tens of thousands of idle ones.
+
+mod attachments;
+mod core;
+mod driver;
+mod held;
+mod lanes;
+mod mailslot;
+mod outcome;
+mod pushes;
+mod registry;
+
+pub use self::{
+    attachments::{Detacher, Ended, detach, reattach},
+    core::{Policy, Shared, Work},
+    driver::{Client, Sessions},
+    held::HeldBytes,
+    mailslot::{Mailslot, SignedIn},
+    outcome::{Failure, Outcome},
+    pushes::{RouterInbox, unix_ms},
+    registry::Registry,
+};
