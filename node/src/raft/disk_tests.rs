@@ -130,7 +130,10 @@ fn entries_of_a_foreign_format_are_told_by_their_position() {
     disk.append(&[first_map()]).unwrap();
     disk.overwrite_entry(1, &[9, 0xc0]);
     for error in [disk.entries(1, None).unwrap_err(), disk.log_ends().unwrap_err()] {
-        assert_eq!(format!("{:#}", anyhow::Error::new(error)), "log entry 1: format version 9, this build reads version 1");
+        assert_eq!(
+            format!("{:#}", anyhow::Error::new(error)),
+            "log entry 1: format version 9, this build reads version 1"
+        );
     }
     disk.overwrite_entry(1, &[]);
     assert!(matches!(disk.entries(1, None), Err(DiskError::Codec { .. })));

@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use openraft::{
-    AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError, storage::RaftStateMachine,
-};
+use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError, storage::RaftStateMachine};
 use tertulia_shard_map::{Change, ShardMap, apply};
 use tokio::sync::watch;
 

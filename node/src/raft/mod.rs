@@ -15,8 +15,8 @@
 
 mod codec;
 mod disk;
-mod incarnation;
 mod inbound;
+mod incarnation;
 mod initialise;
 mod log;
 mod machine;
@@ -50,13 +50,13 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+use self::{disk::Disk, log::LogStore, machine::Machine, network::Network, peers::Peers, types::Types};
 pub use self::{
     incarnation::next_incarnation,
     peers::MakeClient,
     propose::ProposeError,
     status::{Leadership, Member, RaftStatus, Role, Voting},
 };
-use self::{disk::Disk, log::LogStore, machine::Machine, network::Network, peers::Peers, types::Types};
 
 /// A snapshot is taken after so many log entries…
 const SNAPSHOT_EVERY_ENTRIES: u64 = 1000;
@@ -88,7 +88,6 @@ pub struct Raft {
 }
 
 struct Inner {
-    node: NodeId,
     raft: openraft::Raft<Types>,
     map: watch::Receiver<Option<Arc<ShardMap>>>,
     leadership: watch::Receiver<Leadership>,
@@ -130,7 +129,7 @@ impl Raft {
         let follow = status::follow(raft.metrics(), leadership_sender);
         supervisor.spawn(TaskSpec::fatal("raft").abort_last(), follow);
         let inbound = TaskTracker::new();
-        Ok(Self { inner: Arc::new(Inner { node, raft, map, leadership, peers, inbound, disk: weak_disk }) })
+        Ok(Self { inner: Arc::new(Inner { raft, map, leadership, peers, inbound, disk: weak_disk }) })
     }
 
     /// The applied map, as it changes; `None` until the cluster is initialised. It may lag behind the leader's: for a

@@ -1,6 +1,6 @@
 //! openraft's way to the other members: the process's one connection of class Raft to each.
 
-use std::{future::Future, iter, sync::Arc, time::Duration};
+use std::{error::Error, future::Future, iter, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use openraft::{
@@ -24,10 +24,35 @@ use super::{
 /// Pause before trying again a member that cannot be reached.
 const UNREACHABLE_BACKOFF: Duration = Duration::from_millis(100);
 
-/// A request that failed; [`From`] makes it whichever error openraft wants.
-trait RequestError: From<Timeout<RaftNodeId>> + From<Unreachable> + From<NetworkError> {}
+/// Why a request has no response, in openraft's terms.
+enum RequestError {
+    /// Try again now.
+    Timeout(Timeout<RaftNodeId>),
+    /// Try again now.
+    Network(NetworkError),
+    /// Try again after [`UNREACHABLE_BACKOFF`].
+    Unreachable(Unreachable),
+}
 
-impl<E: From<Timeout<RaftNodeId>> + From<Unreachable> + From<NetworkError>> RequestError for E {}
+impl From<RequestError> for RpcError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Timeout(error) => error.into(),
+            RequestError::Network(error) => error.into(),
+            RequestError::Unreachable(error) => error.into(),
+        }
+    }
+}
+
+impl From<RequestError> for StreamingError<Types, Fatal<RaftNodeId>> {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Timeout(error) => error.into(),
+            RequestError::Network(error) => error.into(),
+            RequestError::Unreachable(error) => error.into(),
+        }
+    }
+}
 
 pub(super) struct Network {
     node: NodeId,
@@ -57,40 +82,39 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    async fn ask<E: RequestError>(
-        &self,
-        action: RPCTypes,
-        request: &Request,
-        within: Duration,
-    ) -> Result<Response, E> {
-        let bytes = codec::encode(request).map_err(|e| Unreachable::new(&e))?;
+    async fn ask(&self, action: RPCTypes, request: &Request, within: Duration) -> Result<Response, RequestError> {
+        let bytes = codec::encode(request).map_err(|e| unreachable(&e))?;
         let answer = self.client.call(Call::Raft(Bytes::from(bytes)), CallOptions::within(within)).await;
         let bytes = match answer {
             Ok(Answer::Raft(bytes)) => bytes,
-            Ok(_) => return Err(unreachable("an answer to another call".to_owned())),
+            Ok(_) => return Err(failed("an answer to another call")),
             Err(CallError::Deadline) => {
                 let (id, target) = (self.node.get().into(), self.target.get().into());
-                return Err(Timeout { action, id, target, timeout: within }.into());
+                return Err(RequestError::Timeout(Timeout { action, id, target, timeout: within }));
             }
             // The connection broke: a new one may be up at once.
-            Err(error @ CallError::Closed) => return Err(NetworkError::new(&error).into()),
-            Err(error) => return Err(Unreachable::new(&error).into()),
+            Err(error @ CallError::Closed) => return Err(RequestError::Network(NetworkError::new(&error))),
+            Err(error) => return Err(unreachable(&error)),
         };
         match codec::decode(&bytes) {
             // To ask again at once would end the same way: openraft pauses only for a member that is unreachable.
-            Ok(Response::Failed(reason)) => Err(unreachable(reason)),
+            Ok(Response::Failed(reason)) => Err(failed(reason)),
             Ok(response) => Ok(response),
-            Err(error) => Err(Unreachable::new(&error).into()),
+            Err(error) => Err(unreachable(&error)),
         }
     }
 }
 
-fn unreachable<E: From<Unreachable>>(reason: String) -> E {
-    Unreachable::from(AnyError::error(reason)).into()
+fn unreachable(error: &(impl Error + 'static)) -> RequestError {
+    RequestError::Unreachable(Unreachable::new(error))
 }
 
-fn unexpected<E: From<Unreachable>>(response: &Response) -> E {
-    unreachable(format!("an answer to another request: {response:?}"))
+fn failed(reason: impl ToString) -> RequestError {
+    RequestError::Unreachable(AnyError::error(reason).into())
+}
+
+fn unexpected() -> RequestError {
+    failed("a response to another request")
 }
 
 impl RaftNetwork<Types> for Peer {
@@ -102,7 +126,7 @@ impl RaftNetwork<Types> for Peer {
         let request = Request::AppendEntries(request);
         match self.ask(RPCTypes::AppendEntries, &request, option.hard_ttl()).await? {
             Response::AppendEntries(response) => Ok(response),
-            other => Err(unexpected(&other)),
+            _ => Err(unexpected().into()),
         }
     }
 
@@ -113,7 +137,7 @@ impl RaftNetwork<Types> for Peer {
     ) -> Result<VoteResponse<RaftNodeId>, RpcError> {
         match self.ask(RPCTypes::Vote, &Request::Vote(request), option.hard_ttl()).await? {
             Response::Vote(response) => Ok(response),
-            other => Err(unexpected(&other)),
+            _ => Err(unexpected().into()),
         }
     }
 
@@ -132,7 +156,7 @@ impl RaftNetwork<Types> for Peer {
         };
         match response? {
             Response::Snapshot(response) => Ok(response),
-            other => Err(unexpected(&other)),
+            _ => Err(unexpected().into()),
         }
     }
 

@@ -27,8 +27,7 @@ impl Peers {
 
     pub(super) fn client(&self, node: NodeId, address: &str) -> Client {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (current, client) =
-            known.entry(node).or_insert_with(|| (address.to_owned(), (self.make)(node, address)));
+        let (current, client) = known.entry(node).or_insert_with(|| (address.to_owned(), (self.make)(node, address)));
         if current != address {
             address.clone_into(current);
             client.set_address(address.to_owned());

@@ -13,7 +13,10 @@ pub(super) enum Request {
     AppendEntries(raft::AppendEntriesRequest<Types>),
     Vote(raft::VoteRequest<RaftNodeId>),
     /// The whole state at once: the map of the largest cluster is far smaller than a frame.
-    Snapshot { vote: Vote, snapshot: StoredSnapshot },
+    Snapshot {
+        vote: Vote,
+        snapshot: StoredSnapshot,
+    },
 }
 
 impl Request {
@@ -37,5 +40,4 @@ pub(super) enum Response {
     Failed(String),
 }
 
-pub(super) type RpcError =
-    openraft::error::RPCError<RaftNodeId, BasicNode, openraft::error::RaftError<RaftNodeId>>;
+pub(super) type RpcError = openraft::error::RPCError<RaftNodeId, BasicNode, openraft::error::RaftError<RaftNodeId>>;

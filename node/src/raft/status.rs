@@ -19,8 +19,13 @@ pub enum Leadership {
     #[default]
     Unknown,
     /// This node leads.
-    Leading { term: u64 },
-    Following { term: u64, leader: NodeId },
+    Leading {
+        term: u64,
+    },
+    Following {
+        term: u64,
+        leader: NodeId,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
