@@ -133,8 +133,7 @@ fn decode_value<T: DeserializeOwned>(format: Format, bytes: &[u8]) -> Result<T, 
 fn explain<T: DeserializeOwned>(format: Format, bytes: &[u8]) -> String {
     let (path, problem) = match format {
         Format::Json => {
-            let Err(error) =
-                serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(bytes))
+            let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(bytes))
             else {
                 return "`data` is malformed".into();
             };

@@ -63,7 +63,12 @@ fn json_envelope(text: &str) -> Result<Envelope<'_>, FrameError> {
     }
     let envelope: JsonEnvelope<'_> = serde_json::from_str(text).map_err(FrameError::malformed)?;
     let (data, error) = (envelope.data.map(RawValue::get), envelope.error.map(RawValue::get));
-    Ok(Envelope { id: envelope.id, kind: envelope.kind, data: data.map(str::as_bytes), error: error.map(str::as_bytes) })
+    Ok(Envelope {
+        id: envelope.id,
+        kind: envelope.kind,
+        data: data.map(str::as_bytes),
+        error: error.map(str::as_bytes),
+    })
 }
 
 fn split_message_pack(frame: &[u8]) -> Result<Vec<Envelope<'_>>, FrameError> {

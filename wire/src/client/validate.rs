@@ -57,7 +57,9 @@ fn bad(message: impl Into<String>) -> ErrorReply {
 fn check_bytes(field: &str, text: &str, max_bytes: usize) -> Result<(), ErrorReply> {
     match text.len() {
         0 => Err(bad(format!("`data.{field}`: must not be empty"))),
-        bytes if bytes > max_bytes => Err(bad(format!("`data.{field}`: {bytes} bytes, at most {max_bytes} are allowed"))),
+        bytes if bytes > max_bytes => {
+            Err(bad(format!("`data.{field}`: {bytes} bytes, at most {max_bytes} are allowed")))
+        }
         _ => Ok(()),
     }
 }
@@ -160,7 +162,9 @@ impl ProfileQuery {
     pub fn validate(&self) -> Result<(), ErrorReply> {
         match self.user_ids.len() {
             0 => Err(bad("`data.user_ids`: must not be empty")),
-            users if users > PROFILES_MAX => Err(bad(format!("`data.user_ids`: {users} users, at most {PROFILES_MAX} are allowed"))),
+            users if users > PROFILES_MAX => {
+                Err(bad(format!("`data.user_ids`: {users} users, at most {PROFILES_MAX} are allowed")))
+            }
             _ => Ok(()),
         }
     }
