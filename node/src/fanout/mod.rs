@@ -2,6 +2,8 @@
 //! are the outbox: there is no other.
 
 mod tail;
+#[cfg(test)]
+mod tail_tests;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -316,7 +316,8 @@ impl Tail {
             let behind = stream.behind.as_ref().map(|behind| behind.after);
             sent.into_iter().chain(behind).min()
         };
-        let cursor = self.streams.values().filter_map(of_stream).min().unwrap_or(self.head);
+        // A stream that catches up may have read beyond the head: the others have not been sent that yet.
+        let cursor = self.streams.values().filter_map(of_stream).min().map_or(self.head, |least| least.min(self.head));
         if cursor > self.cursor {
             self.cursor = cursor;
             effects.push(Effect::Cursor { slot: self.slot, epoch: self.epoch, event: cursor });

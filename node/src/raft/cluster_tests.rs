@@ -1,1 +1,360 @@
+//! Three members in one process, over real connections.
 
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tertulia_runtime::{
+    PeerName,
+    pki::DevPki,
+    rpc::{Class, Connection, Endpoint, EndpointConfig, NoInbox, PeerAddress, Responder, Service},
+    tasks::Supervisor,
+    tls::Identity,
+};
+use tertulia_shard_map::{Change, ChangeRefused, ClusterId, Incarnation, MapVersion, NodeId, ShardMap};
+use tertulia_wire::{
+    TraceId,
+    cluster::{Answer, Call, Refusal},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{Leadership, ProposeError, Raft, RaftConfig, fixtures::genesis};
+
+/// Far above what anything here takes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(20);
+const CLUSTER: u128 = 7;
+
+/// Which nodes nobody hears, nor they anybody.
+type CutOff = watch::Sender<Vec<NodeId>>;
+
+/// Takes the calls of the other members, as the node's real service does.
+struct Calls {
+    node: NodeId,
+    raft: OnceLock<Raft>,
+    cut_off: watch::Receiver<Vec<NodeId>>,
+}
+
+impl Service for Calls {
+    fn call(&self, from: &Connection, _trace: Option<TraceId>, call: Call, reply: Responder) {
+        let (PeerName::Node(from), Some(raft)) = (from.peer(), self.raft.get()) else {
+            return reply.refuse(Refusal::NotServing);
+        };
+        let cut_off = self.cut_off.borrow();
+        if cut_off.contains(&from) || cut_off.contains(&self.node) {
+            return reply.refuse(Refusal::NotServing);
+        }
+        match call {
+            Call::Raft(request) => raft.handle(from, &request, |answer| reply.send(Answer::Raft(answer))),
+            Call::Propose(change) => {
+                let raft = raft.clone();
+                tokio::spawn(async move {
+                    match raft.propose(*change).await {
+                        Ok(version) => reply.send(Answer::Propose { version }),
+                        Err(error) => reply.refuse(error.into()),
+                    }
+                });
+            }
+            _ => reply.refuse(Refusal::Forbidden),
+        }
+    }
+
+    fn closed(&self, _from: &Connection) {}
+}
+
+struct Member {
+    raft: Raft,
+    endpoint: Endpoint,
+    supervisor: Supervisor,
+}
+
+impl Member {
+    async fn stop(self) {
+        self.raft.shutdown().await;
+        self.endpoint.close().await;
+        self.supervisor.drain(Duration::from_secs(1)).await;
+    }
+
+    fn version(&self) -> Option<MapVersion> {
+        self.raft.map().borrow().as_ref().map(|map| map.version())
+    }
+
+    async fn wait_for_map(&self, wanted: impl Fn(&ShardMap) -> bool) {
+        let mut map = self.raft.map();
+        let seen = timeout(DEADLINE, map.wait_for(|map| map.as_deref().is_some_and(&wanted))).await;
+        seen.expect("the map is not as wanted in time").unwrap();
+    }
+}
+
+struct Cluster {
+    folder: TempDir,
+    pki: DevPki,
+    cut_off: CutOff,
+    addresses: BTreeMap<NodeId, String>,
+    members: BTreeMap<NodeId, Member>,
+}
+
+impl Cluster {
+    /// Three members that know nothing of each other yet.
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let nodes = (1..=3).map(NodeId::new);
+        let pki = DevPki::create(&folder.path().join("pki"), nodes.clone().map(PeerName::Node)).unwrap();
+        let (cut_off, addresses, members) = (CutOff::default(), BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Self { folder, pki, cut_off, addresses, members };
+        for node in nodes {
+            cluster.start_member(node).await;
+        }
+        cluster
+    }
+
+    async fn initialised() -> Self {
+        let cluster = Self::start().await;
+        let made = cluster.members[&NodeId::new(1)].raft.initialise(cluster.addresses.clone(), genesis(CLUSTER)).await;
+        assert_eq!(made, Ok(ClusterId::from_u128(CLUSTER)));
+        cluster
+    }
+
+    /// Starts a member, or starts it again on its old address and log.
+    async fn start_member(&mut self, node: NodeId) {
+        let supervisor = Supervisor::new();
+        let identity = Identity::load(PeerName::Node(node), self.pki.dir(), &self.pki.ca_file()).unwrap();
+        let listen = match self.addresses.get(&node) {
+            Some(address) => address.parse().unwrap(),
+            None => (Ipv4Addr::LOCALHOST, 0).into(),
+        };
+        let config = EndpointConfig { listen, identity: Arc::new(identity) };
+        let endpoint = Endpoint::bind(config, &supervisor).unwrap();
+        self.addresses.insert(node, endpoint.local_address().to_string());
+        let calls = Arc::new(Calls { node, raft: OnceLock::new(), cut_off: self.cut_off.subscribe() });
+        endpoint.serve(calls.clone());
+        let raft = start_raft(node, &self.folder.path().join(format!("node-{node}")), &endpoint, &supervisor).await;
+        assert!(calls.raft.set(raft.clone()).is_ok());
+        self.members.insert(node, Member { raft, endpoint, supervisor });
+    }
+
+    async fn stop_member(&mut self, node: NodeId) {
+        self.members.remove(&node).unwrap().stop().await;
+    }
+
+    async fn stop(mut self) {
+        while let Some((_, member)) = self.members.pop_first() {
+            member.stop().await;
+        }
+    }
+
+    /// The leader that the members other than `without` agree on.
+    async fn leader(&self, without: Option<NodeId>) -> NodeId {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let heard = self.members.iter().filter(|(node, _)| Some(**node) != without);
+            let mut leaders = heard.map(|(node, member)| match *member.raft.leadership().borrow() {
+                Leadership::Leading { .. } => Some(*node),
+                Leadership::Following { leader, .. } => Some(leader),
+                Leadership::Unknown => None,
+            });
+            let first = leaders.next().flatten();
+            if let Some(leader) = first.filter(|leader| Some(*leader) != without && leaders.all(|l| l == Some(*leader))) {
+                return leader;
+            }
+            assert!(Instant::now() < deadline, "no leader in time");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn any_but(&self, node: NodeId) -> NodeId {
+        *self.members.keys().find(|other| **other != node).unwrap()
+    }
+}
+
+async fn start_raft(node: NodeId, dir: &Path, endpoint: &Endpoint, supervisor: &Supervisor) -> Raft {
+    let config = RaftConfig {
+        node,
+        dir: dir.to_owned(),
+        heartbeat: Duration::from_millis(50),
+        election_min: Duration::from_millis(150),
+        election_max: Duration::from_millis(300),
+    };
+    let endpoint = endpoint.clone();
+    let make_client = move |node, address: &str| {
+        let peer = PeerAddress { name: PeerName::Node(node), address: address.to_owned() };
+        endpoint.peer(peer, Class::Raft, Arc::new(NoInbox))
+    };
+    Raft::start(config, Arc::new(make_client), supervisor).await.unwrap()
+}
+
+fn started(node: u32, incarnation: u64) -> Change {
+    Change::NodeStarted {
+        node: NodeId::new(node),
+        incarnation: Incarnation::new(incarnation),
+        address: format!("127.0.0.1:{}", 7100 + node),
+    }
+}
+
+fn has_started(node: u32, incarnation: u64) -> impl Fn(&ShardMap) -> bool {
+    move |map| map.node(NodeId::new(node)).is_some_and(|node| node.incarnation == Incarnation::new(incarnation))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_through_any_member_reaches_the_map_of_all() {
+    let cluster = Cluster::initialised().await;
+    let leader = cluster.leader(None).await;
+    let follower = &cluster.members[&cluster.any_but(leader)].raft;
+
+    assert_eq!(follower.propose(started(1, 1)).await, Err(ProposeError::NotLeader { leader: Some(leader) }));
+    let version = follower.propose_anywhere(started(1, 1), DEADLINE).await.unwrap();
+    assert_eq!(version, MapVersion::new(2));
+    for member in cluster.members.values() {
+        member.wait_for_map(has_started(1, 1)).await;
+        assert_eq!(member.version(), Some(version));
+    }
+
+    let stale = ChangeRefused::StaleIncarnation { node: NodeId::new(1), known: Incarnation::new(1) };
+    let refused = cluster.members[&leader].raft.propose(started(1, 1)).await;
+    assert_eq!(refused, Err(ProposeError::Refused(stale.clone())));
+    let refused = follower.propose_anywhere(started(1, 1), DEADLINE).await;
+    assert_eq!(refused, Err(ProposeError::RefusedByLeader(stale.to_string())));
+
+    let read = cluster.members[&leader].raft.read_linearizable().await.unwrap();
+    assert_eq!(read.map(|map| map.version()), Some(version));
+    assert!(matches!(follower.read_linearizable().await, Err(ProposeError::NotLeader { .. })));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_initialised_once() {
+    let cluster = Cluster::start().await;
+    let first = &cluster.members[&NodeId::new(1)].raft;
+    assert_eq!(first.propose(started(1, 1)).await, Err(ProposeError::NotInitialised));
+    assert_eq!(first.status().members, BTreeMap::new());
+
+    let mut others = cluster.addresses.clone();
+    others.remove(&NodeId::new(1));
+    assert_eq!(first.initialise(others, genesis(CLUSTER)).await, Err(ProposeError::NotAMember));
+
+    let addresses = &cluster.addresses;
+    assert_eq!(first.initialise(addresses.clone(), genesis(CLUSTER)).await, Ok(ClusterId::from_u128(CLUSTER)));
+    let again = Err(ProposeError::Refused(ChangeRefused::AlreadyInitialised(ClusterId::from_u128(CLUSTER))));
+    for member in cluster.members.values() {
+        member.wait_for_map(|_| true).await;
+        assert_eq!(member.raft.initialise(addresses.clone(), genesis(8)).await, again);
+    }
+    let members = first.status().members;
+    assert_eq!(members.into_iter().map(|(node, member)| (node, member.address)).collect::<BTreeMap<_, _>>(), *addresses);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_loss_of_the_leader_is_survived_and_it_catches_up_when_it_is_back() {
+    let mut cluster = Cluster::initialised().await;
+    let lost = cluster.leader(None).await;
+    cluster.stop_member(lost).await;
+
+    let survivor = cluster.any_but(lost);
+    let version = cluster.members[&survivor].raft.propose_anywhere(started(2, 1), DEADLINE).await.unwrap();
+    assert_ne!(cluster.leader(None).await, lost);
+
+    cluster.start_member(lost).await;
+    let back = &cluster.members[&lost];
+    assert!(back.version().is_some(), "the map of before is there at once");
+    back.wait_for_map(has_started(2, 1)).await;
+    assert_eq!(back.version(), Some(version));
+    let version = back.raft.propose_anywhere(started(lost.get(), 9), DEADLINE).await.unwrap();
+    for member in cluster.members.values() {
+        member.wait_for_map(|map| map.version() == version).await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_missed_the_log_gets_a_snapshot() {
+    let mut cluster = Cluster::initialised().await;
+    let leader = cluster.leader(None).await;
+    let late = cluster.any_but(leader);
+    cluster.stop_member(late).await;
+
+    let raft = &cluster.members[&leader].raft;
+    let version = raft.propose(started(2, 1)).await.unwrap();
+    let applied = raft.status().applied;
+    raft.inner.raft.trigger().snapshot().await.unwrap();
+    let snapshot_taken = raft.inner.raft.wait(Some(DEADLINE)).metrics(
+        |metrics| metrics.snapshot.is_some_and(|snapshot| snapshot.index >= applied),
+        "a snapshot",
+    );
+    snapshot_taken.await.unwrap();
+    raft.inner.raft.trigger().purge_log(applied).await.unwrap();
+    let purged = raft.inner.raft.wait(Some(DEADLINE));
+    purged.metrics(|metrics| metrics.purged.is_some_and(|purged| purged.index == applied), "a purge").await.unwrap();
+
+    cluster.start_member(late).await;
+    cluster.members[&late].wait_for_map(|map| map.version() == version).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_commits_nothing() {
+    let cluster = Cluster::initialised().await;
+    let cut_off = cluster.leader(None).await;
+    cluster.cut_off.send_replace(vec![cut_off]);
+
+    let minority = cluster.members[&cut_off].raft.clone();
+    let (lost, read) = tokio::join!(minority.propose(started(3, 5)), minority.read_linearizable());
+    assert!(matches!(lost, Err(ProposeError::Timeout | ProposeError::NotLeader { .. })), "{lost:?}");
+    assert!(matches!(read, Err(ProposeError::Timeout | ProposeError::NotLeader { .. })), "{read:?}");
+
+    let majority = cluster.leader(Some(cut_off)).await;
+    let version = cluster.members[&majority].raft.propose(started(3, 1)).await.unwrap();
+    assert_eq!(version, MapVersion::new(2), "what the minority wrote was never applied");
+    assert_eq!(cluster.members[&cut_off].version(), Some(MapVersion::new(1)));
+
+    cluster.cut_off.send_replace(vec![]);
+    let healed = &cluster.members[&cut_off];
+    healed.wait_for_map(|map| map.version() >= version).await;
+    healed.wait_for_map(has_started(3, 1)).await;
+    assert_eq!(healed.version(), Some(version));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_in_anothers_name_or_of_a_foreign_format_is_not_processed() {
+    let cluster = Cluster::initialised().await;
+    let leader = cluster.leader(None).await;
+    let follower = cluster.any_but(leader);
+    let status = cluster.members[&follower].raft.status();
+
+    let vote = openraft::Vote::new(status.term + 100, u64::from(leader.get()));
+    let forged = super::codec::encode(&super::rpc::Request::Vote(openraft::raft::VoteRequest::new(vote, None))).unwrap();
+    let mut foreign = forged.clone();
+    foreign[0] = 9;
+    for (from, request) in [(follower, forged), (leader, foreign), (leader, vec![])] {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        cluster.members[&follower].raft.handle(from, &request.into(), |answer| sender.send(answer).unwrap());
+        let answer = super::codec::decode(&receiver.await.unwrap()).unwrap();
+        assert!(matches!(answer, super::rpc::Response::Failed(_)), "{answer:?}");
+    }
+    assert_eq!(cluster.members[&follower].raft.status().term, status.term);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_log_is_a_clear_error_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(super::disk::FILE_NAME), "not a log").unwrap();
+    let config = RaftConfig {
+        node: NodeId::new(1),
+        dir: folder.path().to_owned(),
+        heartbeat: Duration::from_millis(50),
+        election_min: Duration::from_millis(150),
+        election_max: Duration::from_millis(300),
+    };
+    let make_client = |_: NodeId, _: &str| unreachable!("a start connects to nobody");
+    let error = Raft::start(config, Arc::new(make_client), &Supervisor::new()).await.err().unwrap();
+    assert!(format!("{error:#}").starts_with("cannot open the Raft log"), "{error:#}");
+}

@@ -9,9 +9,11 @@
 //!
 //! Deliberately absent: anything that reaches into a process. Tests see what clients, operators and the database see.
 
+pub mod browser;
 pub mod client;
 mod cluster;
 mod config;
+mod devtools;
 mod http;
 mod member;
 mod ports;
