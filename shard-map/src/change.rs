@@ -375,3 +375,6 @@ fn set<T: PartialEq>(field: &mut T, value: T) -> Result<(), ChangeRefused> {
     *field = value;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

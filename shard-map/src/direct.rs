@@ -59,3 +59,43 @@ impl From<DirectPair> for (UserId, UserId) {
         (pair.lo, pair.hi)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// (a user, another, the id), of Python's `hashlib`.
+    const GOLDEN: [(&str, &str, &str); 4] = [
+        ("00000000000000000000000000", "00000000000000000000000000", "567AHS1SGFEGZTP2XXETRZPX38"),
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "01BX5ZZKBKACTAV9WEVGEMMVRZ", "6MNRABV4JAQK84KD7DKFJANS4C"),
+        ("3ZZZZZZZZZZZZZZZZZZZZZZZZZ", "00000000000000000000000001", "5J2DP42DSKZPE21DWZXYWQ7NE4"),
+        ("01JABCDEFGHJKMNPQRSTVWXYZ0", "01JABCDEFGHJKMNPQRSTVWXYZ1", "7JHH46HNQTECWA83PHET0X7W5F"),
+    ];
+
+    #[test]
+    fn a_pair_never_changes_its_conversation() {
+        for (a, b, want) in GOLDEN {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(DirectPair::new(a, b).conversation_id().to_string(), want);
+            assert_eq!(DirectPair::new(b, a).conversation_id().to_string(), want);
+        }
+    }
+
+    #[test]
+    fn a_direct_id_is_told_from_a_real_ulid() {
+        let pair = DirectPair::new(UserId::from_u128(1), UserId::from_u128(2));
+        assert!(pair.conversation_id().is_direct());
+        assert!(!"01ARZ3NDEKTSV4RRFFQ69G5FAV".parse::<ConversationId>().unwrap().is_direct());
+    }
+
+    #[test]
+    fn decoding_puts_the_users_in_order() {
+        let (lo, hi) = (UserId::from_u128(1), UserId::from_u128(2));
+        let pair = DirectPair::new(lo, hi);
+        assert_eq!(serde_json::to_value(pair).unwrap(), serde_json::json!([lo, hi]));
+        let swapped = serde_json::to_string(&(hi, lo)).unwrap();
+        assert_eq!(serde_json::from_str::<DirectPair>(&swapped).unwrap(), pair);
+        let swapped = rmp_serde::to_vec(&(hi, lo)).unwrap();
+        assert_eq!(rmp_serde::from_slice::<DirectPair>(&swapped).unwrap(), pair);
+    }
+}

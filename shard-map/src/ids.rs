@@ -231,3 +231,55 @@ counter!(
     /// Per mailbox, grows at each change of any of its rows: the cursor of delta sync; 0 is "nothing yet".
     Rev
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+    #[test]
+    fn an_id_is_text_for_people_and_16_bytes_for_machines() {
+        let id: EventId = TEXT.parse().unwrap();
+        assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{TEXT}\""));
+        assert_eq!(serde_json::from_str::<EventId>(&format!("\"{TEXT}\"")).unwrap(), id);
+        let binary = rmp_serde::to_vec(&id).unwrap();
+        assert_eq!(binary.len(), 18);
+        assert_eq!(binary[2..], id.to_bytes());
+        assert_eq!(rmp_serde::from_slice::<EventId>(&binary).unwrap(), id);
+    }
+
+    #[test]
+    fn what_is_not_a_ulid_is_refused() {
+        for bad in [
+            "",
+            "01ARZ3NDEKTSV4RRFFQ69G5FA",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAVX",
+            "80000000000000000000000000",
+            "é1ARZ3NDEKTSV4RRFFQ69G5FA",
+        ] {
+            assert!(bad.parse::<UserId>().is_err(), "{bad}");
+            assert!(serde_json::from_value::<UserId>(bad.into()).is_err(), "{bad}");
+        }
+        for bytes in [&[0u8; 15][..], &[0; 17]] {
+            let encoded = rmp_serde::to_vec(&serde_bytes_of(bytes)).unwrap();
+            assert!(rmp_serde::from_slice::<UserId>(&encoded).is_err());
+        }
+    }
+
+    fn serde_bytes_of(bytes: &[u8]) -> impl Serialize {
+        struct Bytes(Vec<u8>);
+        impl Serialize for Bytes {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(&self.0)
+            }
+        }
+        Bytes(bytes.to_vec())
+    }
+
+    #[test]
+    fn a_counter_is_a_plain_number() {
+        assert_eq!(serde_json::to_string(&Epoch::ZERO.next()).unwrap(), "1");
+        assert_eq!(serde_json::from_str::<NodeId>("7").unwrap(), NodeId::new(7));
+    }
+}

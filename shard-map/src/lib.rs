@@ -6,11 +6,15 @@
 //!
 //! Deliberately absent: who proposes a change and how it is agreed (Raft, in `node`), and how data moves.
 
+mod balance;
 mod change;
 mod direct;
+#[cfg(test)]
+mod fixtures;
 mod ids;
 mod map;
 mod plan;
+mod ring;
 mod slot;
 mod weight;
 
@@ -24,5 +28,6 @@ pub use map::{
     MAX_ADDRESS_BYTES, MAX_NAME_BYTES, MAX_NODES, MAX_RETIRED_IDS, MAX_STORES, NodeEntry, NodeState, Owner, ShardMap,
     SlotEntry, StoreEntry, StoreState, UnsoundMap,
 };
+pub use plan::{MoveReason, OwnerReason, Plan, PlannedOwnerChange, STORE_SLACK_PERCENT, StoreMove, plan};
 pub use slot::{InvalidSlotCount, Slot, SlotCount};
 pub use weight::{InvalidWeight, Weight};

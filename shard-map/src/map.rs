@@ -329,3 +329,6 @@ pub(crate) fn is_address(address: &str) -> bool {
         port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0);
     address.len() <= MAX_ADDRESS_BYTES && host_is_sound && port_is_sound
 }
+
+#[cfg(test)]
+mod tests;

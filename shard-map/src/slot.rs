@@ -94,3 +94,52 @@ impl From<SlotCount> for u32 {
         count.0.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// (ULID, slot of 256, slot of 16384), of another implementation of xxh3 (Python's `xxhash`).
+    const GOLDEN: [(&str, u16, u16); 8] = [
+        ("00000000000000000000000000", 104, 2408),
+        ("7ZZZZZZZZZZZZZZZZZZZZZZZZZ", 19, 13075),
+        ("00000000000000000000000001", 187, 5051),
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV", 9, 14345),
+        ("01BX5ZZKBKACTAV9WEVGEMMVRZ", 24, 10776),
+        ("01JABCDEFGHJKMNPQRSTVWXYZ0", 21, 6933),
+        ("01JABCDEFGHJKMNPQRSTVWXYZ1", 195, 9923),
+        ("40000000000000000000000000", 132, 15492),
+    ];
+
+    #[test]
+    fn a_key_never_changes_its_slot() {
+        let most = SlotCount::try_from(SlotCount::MAX).unwrap();
+        for (text, of_256, of_16384) in GOLDEN {
+            let (conversation, user): (ConversationId, UserId) = (text.parse().unwrap(), text.parse().unwrap());
+            assert_eq!(SlotCount::DEFAULT.of_conversation(conversation).get(), of_256, "{text}");
+            assert_eq!(SlotCount::DEFAULT.of_user(user).get(), of_256, "{text}");
+            assert_eq!(most.of_conversation(conversation).get(), of_16384, "{text}");
+        }
+    }
+
+    #[test]
+    fn ulids_of_one_moment_spread_over_all_slots() {
+        let moment = 0x0192_5e7b_0000_u128 << 80;
+        let mut counts = [0u32; 256];
+        for random in 0..25_600 {
+            counts[SlotCount::DEFAULT.of_conversation(ConversationId::from_u128(moment | random)).index()] += 1;
+        }
+        assert!(counts.iter().all(|count| (50..150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn only_powers_of_two_up_to_16384_are_slot_counts() {
+        for count in (0..=14).map(|bits| 1 << bits) {
+            assert_eq!(SlotCount::try_from(count).map(u32::from), Ok(count));
+        }
+        for count in [0, 3, 255, 16_383, 32_768, u32::MAX] {
+            assert_eq!(SlotCount::try_from(count), Err(InvalidSlotCount(count)));
+            assert!(serde_json::from_str::<SlotCount>(&count.to_string()).is_err());
+        }
+    }
+}
