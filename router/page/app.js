@@ -31,7 +31,6 @@ function showChat(opened) {
   let view = null;
   const client = new Client(opened, {
     changed: () => view?.changed(),
-    arrived: (conversation) => view?.arrived(conversation),
     unauthorized: () => renew(client, opened.user, view),
   });
   view = new ChatView(client, {

@@ -31,10 +31,16 @@ export class ChatView {
     this.#me = avatar(client.user.user_id, "?");
     this.#myName = h("span", { class: "my-name", testid: "me" });
     this.#connection = h("span", { class: "connection", role: "status", testid: "connection" });
-    const out = h("button", { class: "icon-button", type: "button", "aria-label": "Sign out", title: "Sign out", testid: "sign-out", onclick: () => this.#leave(signOut) }, icons.signOut());
+    const label = { "aria-label": "Sign out", title: "Sign out", testid: "sign-out" };
+    const out = h(
+      "button",
+      { class: "icon-button", type: "button", ...label, onclick: () => this.#leave(signOut) },
+      icons.signOut(),
+    );
     this.#bannerText = h("span", {});
     this.#retry = h("button", { class: "link", type: "button", onclick: () => client.reconnectNow() }, "Try now");
-    this.#banner = h("div", { class: "banner", role: "status", testid: "banner", hidden: true }, this.#bannerText, this.#retry);
+    const banner = { class: "banner", role: "status", testid: "banner", hidden: true };
+    this.#banner = h("div", banner, this.#bannerText, this.#retry);
     this.element = h(
       "div",
       { class: "chat", testid: "chat" },
@@ -66,10 +72,6 @@ export class ChatView {
       this.#renderQueued = false;
       this.#render();
     });
-  }
-
-  arrived(conversation) {
-    if (conversation === this.#client.opened) this.#conversation.arrived();
   }
 
   close() {
@@ -124,8 +126,7 @@ export class ChatView {
     this.#banner.hidden = state === "online";
     this.#banner.dataset.state = state;
     this.#retry.hidden = state !== "offline";
-    const waitS = Math.ceil(Math.max(0, (retryAtMs ?? 0) - Date.now()) / 1000);
-    setText(this.#bannerText, state === "connecting" ? "Connecting…" : `No connection. Your messages are kept${waitS > 0 ? `; trying again in ${waitS} s` : ""}.`);
+    setText(this.#bannerText, state === "connecting" ? "Connecting…" : offlineText(retryAtMs));
   }
 
   #shown() {
@@ -138,4 +139,9 @@ export class ChatView {
   #key(event) {
     if (event.key === "Escape" && this.#client.opened) location.hash = "";
   }
+}
+
+function offlineText(retryAtMs) {
+  const waitS = Math.ceil(Math.max(0, (retryAtMs ?? 0) - Date.now()) / 1000);
+  return `No connection. Your messages are kept${waitS > 0 ? `; trying again in ${waitS} s` : ""}.`;
 }

@@ -49,7 +49,7 @@ export class Client {
     this.#marks = new ReadMarks(session.user.user_id);
     for (const { conversationId, data } of this.#outbox.items) this.#ensure(conversationId, data.to);
     this.#connection = new Connection({
-      hello: () => ({ token: this.#session.token, client: { platform: "web", version: VERSION }, rev: this.#rev || undefined }),
+      hello: () => this.#hello(),
       welcome: (welcome) => this.#welcome(welcome),
       push: (type, data) => this.#push(type, data),
       state: (state, retryAtMs) => {
@@ -96,7 +96,8 @@ export class Client {
 
   /** The latest first. */
   list() {
-    return [...this.#conversations.values()].sort((a, b) => this.#activityMs(b) - this.#activityMs(a) || (a.id < b.id ? -1 : 1));
+    const order = (a, b) => this.#activityMs(b) - this.#activityMs(a) || (a.id < b.id ? -1 : 1);
+    return [...this.#conversations.values()].sort(order);
   }
 
   conversation(id) {
@@ -113,7 +114,8 @@ export class Client {
     if (pending) return { content: pending.data.content, mine: true, atMs: pending.createdAtMs, state: pending.state };
     const { last } = conversation.log;
     if (!last) return null;
-    return { content: last.content, mine: last.sender_id === this.user.user_id, atMs: last.created_at_ms, state: "sent" };
+    const mine = last.sender_id === this.user.user_id;
+    return { content: last.content, mine, atMs: last.created_at_ms, state: "sent" };
   }
 
   unread(conversation) {
@@ -131,7 +133,8 @@ export class Client {
 
   title(conversation) {
     if (conversation.peerId === this.user.user_id) return "Notes to myself";
-    return conversation.peerId ? this.nameOf(conversation.peerId) : `Group …${conversation.id.slice(-4).toLowerCase()}`;
+    if (conversation.peerId) return this.nameOf(conversation.peerId);
+    return `Group …${conversation.id.slice(-4).toLowerCase()}`;
   }
 
   /** The direct conversation with a user, which need not exist yet. */
@@ -205,11 +208,17 @@ export class Client {
     let conversation = this.#conversations.get(id);
     if (!conversation) {
       const readNo = this.#marks.get(id);
-      conversation = { id, peerId: null, log: new Log(), lastAtMs: 0, row: null, readNo, loadingOlder: false, repairing: false };
+      const idle = { loadingOlder: false, repairing: false };
+      conversation = { id, peerId: null, log: new Log(), lastAtMs: 0, row: null, readNo, ...idle };
       this.#conversations.set(id, conversation);
     }
     conversation.peerId ??= peerId;
     return conversation;
+  }
+
+  #hello() {
+    const client = { platform: "web", version: VERSION };
+    return { token: this.#session.token, client, rev: this.#rev || undefined };
   }
 
   #welcome(welcome) {
@@ -241,7 +250,8 @@ export class Client {
       do {
         this.#syncAgain = false;
         for (let more = true; more; ) {
-          const page = await this.#patiently(() => this.#connection.request("sync", { rev: this.#rev, limit: SYNC_PAGE }));
+          const query = { rev: this.#rev, limit: SYNC_PAGE };
+          const page = await this.#patiently(() => this.#connection.request("sync", query));
           if (page.reset && this.#rev === 0) throw new Error("the server refuses to sync from 0");
           if (page.reset) this.#forget();
           // The rows are applied before the cursor moves.
@@ -294,11 +304,10 @@ export class Client {
   #take(event) {
     const conversation = this.#ensure(event.conversation_id);
     if (!conversation.peerId && !conversation.row) {
-      if (directConversationId(event.sender_id, this.user.user_id) === event.conversation_id && event.sender_id !== this.user.user_id) {
-        conversation.peerId = event.sender_id;
-      } else {
-        this.#sync();
-      }
+      // Of the two users of a direct conversation the sender may be the other; if not, the row will tell.
+      const direct = directConversationId(event.sender_id, this.user.user_id) === event.conversation_id;
+      if (direct && event.sender_id !== this.user.user_id) conversation.peerId = event.sender_id;
+      else this.#sync();
     }
     if (!this.#names.get(event.sender_id)) this.#askedNames.delete(event.sender_id);
     this.#absorb(conversation, conversation.log.add(event));
@@ -314,7 +323,6 @@ export class Client {
     }
     this.#outbox.dropSettled(conversation.id, conversation.log.lastSeq);
     this.#settleUnread(conversation);
-    if (conversation === this.#opened && events.length > 0) this.#callbacks.arrived?.(conversation);
   }
 
   async #history(conversation, range) {
@@ -363,7 +371,8 @@ export class Client {
     this.#fetches.push(async () => {
       try {
         if (!conversation.log.last) await this.#patiently(() => this.#history(conversation, { limit }));
-        if (conversation === this.#opened && conversation.log.events.length < HISTORY_PAGE) this.loadOlder(conversation);
+        const short = conversation.log.events.length < HISTORY_PAGE;
+        if (short && conversation === this.#opened) this.loadOlder(conversation);
       } catch (error) {
         // A direct conversation without a message does not exist yet.
         if (error.code !== "not_found") report("history", error);

@@ -44,6 +44,7 @@ export class Connection {
   #stopped = true;
   #goAway = false;
   #probing = false;
+  #pingIntervalMs = 25_000;
 
   constructor(callbacks) {
     this.#callbacks = callbacks;
@@ -89,7 +90,7 @@ export class Connection {
   request(type, data) {
     if (this.#state !== "online") return Promise.reject(lost());
     if (this.#queue.length >= COMMANDS_WAITING_MAX) {
-      return Promise.reject(new CommandError({ code: "overloaded", message: "too many commands at once", retryable: true }));
+      return Promise.reject(refusal("overloaded", "too many commands at once"));
     }
     return new Promise((resolve, reject) => {
       this.#queue.push({ type, data, resolve, reject });
@@ -124,7 +125,8 @@ export class Connection {
   }
 
   #hello() {
-    new Promise((resolve, reject) => this.#write({ type: "hello", data: this.#callbacks.hello(), resolve, reject })).then(
+    const data = this.#callbacks.hello();
+    new Promise((resolve, reject) => this.#write({ type: "hello", data, resolve, reject })).then(
       (welcome) => {
         this.#clear("open");
         this.#attempt = 0;
@@ -140,8 +142,6 @@ export class Connection {
       },
     );
   }
-
-  #pingIntervalMs = 25_000;
 
   /** The browser hides WebSocket pings from scripts: silence for an interval and a half is suspicious. */
   #armPing() {
@@ -247,6 +247,10 @@ export class Connection {
   }
 }
 
+function refusal(code, message) {
+  return new CommandError({ code, message, retryable: true });
+}
+
 function lost() {
-  return new CommandError({ code: "lost", message: "the connection went before the answer came", retryable: true });
+  return refusal("lost", "the connection went before the answer came");
 }

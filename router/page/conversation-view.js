@@ -16,7 +16,8 @@ export class ConversationView {
   #conversation = null;
   #drafts = new Map();
   #stickToBottom = true;
-  #missed = 0;
+  /** The newest `seq` that was in view when the user scrolled up. */
+  #seenSeq = 0;
   #avatar;
   #title;
   #messages;
@@ -34,7 +35,8 @@ export class ConversationView {
     this.#title = h("h2", { testid: "peer-name" });
     this.#top = h("p", { class: "log-top quiet" });
     this.#list = h("ol", { class: "messages", role: "log", "aria-label": "Messages", testid: "messages" });
-    this.#messages = h("div", { class: "scroller", tabindex: "0", testid: "scroller", onscroll: () => this.#scrolled() }, this.#top, this.#list);
+    const scroller = { class: "scroller", tabindex: "0", testid: "scroller", onscroll: () => this.#scrolled() };
+    this.#messages = h("div", scroller, this.#top, this.#list);
     this.#jump = h("button", { class: "jump", type: "button", testid: "jump-latest", onclick: () => this.#toBottom() });
     this.#composer = h("textarea", {
       rows: 1,
@@ -46,7 +48,9 @@ export class ConversationView {
       onkeydown: (event) => this.#key(event),
     });
     this.#composerError = h("p", { class: "form-error", role: "alert", testid: "composer-error" });
-    const backButton = h("button", { class: "icon-button back", type: "button", "aria-label": "Back to the list", testid: "back", onclick: back }, icons.back());
+    const backLabel = { "aria-label": "Back to the list", testid: "back" };
+    const backButton = h("button", { class: "icon-button back", type: "button", ...backLabel, onclick: back }, icons.back());
+    const sendLabel = { "aria-label": "Send", title: "Send", testid: "send" };
     this.#panel = h(
       "section",
       { class: "conversation", hidden: true },
@@ -57,10 +61,11 @@ export class ConversationView {
         { class: "composer", onsubmit: (event) => this.#submit(event) },
         this.#composerError,
         this.#composer,
-        h("button", { class: "send", type: "submit", "aria-label": "Send", title: "Send", testid: "send" }, icons.send()),
+        h("button", { class: "send", type: "submit", ...sendLabel }, icons.send()),
       ),
     );
-    this.#placeholder = h("section", { class: "nothing-open quiet" }, icons.bubble(), h("p", {}, "Choose a conversation, or start one with a name."));
+    const hint = h("p", {}, "Choose a conversation, or start one with a name.");
+    this.#placeholder = h("section", { class: "nothing-open quiet" }, icons.bubble(), hint);
     this.element = h("main", { class: "conversation-pane" }, this.#panel, this.#placeholder);
   }
 
@@ -72,17 +77,11 @@ export class ConversationView {
     if (!conversation) return;
     this.#list.replaceChildren();
     this.#stickToBottom = true;
-    this.#missed = 0;
     setText(this.#composerError, "");
     this.#composer.value = this.#drafts.get(conversation.id) ?? "";
     this.render();
     this.#resize();
     this.#composer.focus({ preventScroll: true });
-  }
-
-  /** Events came into view of this conversation while the user may have scrolled up. */
-  arrived() {
-    if (!this.#stickToBottom) this.#missed++;
   }
 
   render() {
@@ -96,7 +95,8 @@ export class ConversationView {
     const anchor = this.#list.querySelector("li.message");
     const anchorTop = anchor?.offsetTop;
     const items = this.#items(conversation);
-    reconcile(this.#list, items, (item) => item.key, (item) => this.#make(item), (element, item) => this.#update(element, item));
+    const update = (element, item) => this.#update(element, item);
+    reconcile(this.#list, items, (item) => item.key, (item) => this.#make(item), update);
     setText(this.#top, topText(conversation, items.length > 0, this.#client.state));
     if (this.#stickToBottom) this.#messages.scrollTop = this.#messages.scrollHeight;
     else if (anchor?.isConnected) this.#messages.scrollTop += anchor.offsetTop - anchorTop;
@@ -149,7 +149,8 @@ export class ConversationView {
       failure: item.mine ? h("p", { class: "failure", hidden: true }) : null,
     };
     const bubble = h("div", { class: "bubble" }, parts.text, h("span", { class: "meta" }, parts.time, parts.tick));
-    const element = h("li", { class: `message ${item.mine ? "mine" : "theirs"}`, testid: "message", "data-mine": String(item.mine) }, bubble, parts.failure);
+    const properties = { class: `message ${item.mine ? "mine" : "theirs"}`, "data-mine": String(item.mine) };
+    const element = h("li", { ...properties, testid: "message" }, bubble, parts.failure);
     element.parts = parts;
     return element;
   }
@@ -185,7 +186,9 @@ export class ConversationView {
 
   #renderJump() {
     this.#jump.hidden = this.#stickToBottom;
-    const label = this.#missed > 0 ? `${this.#missed} new` : "Latest";
+    const { lastSeq } = this.#conversation.log;
+    if (this.#stickToBottom) this.#seenSeq = lastSeq;
+    const label = lastSeq > this.#seenSeq ? `${lastSeq - this.#seenSeq} new` : "Latest";
     if (this.#jump.textContent !== label) this.#jump.replaceChildren(icons.down(), label);
   }
 
@@ -193,17 +196,13 @@ export class ConversationView {
     const { scrollTop, scrollHeight, clientHeight } = this.#messages;
     const wasAtBottom = this.#stickToBottom;
     this.#stickToBottom = scrollHeight - scrollTop - clientHeight < NEAR_BOTTOM_PX;
-    if (this.#stickToBottom) {
-      this.#missed = 0;
-      this.#client.markRead();
-    }
+    if (this.#stickToBottom) this.#client.markRead();
     if (wasAtBottom !== this.#stickToBottom) this.#renderJump();
     if (scrollTop < NEAR_TOP_PX) this.#client.loadOlder(this.#conversation);
   }
 
   #toBottom() {
     this.#stickToBottom = true;
-    this.#missed = 0;
     this.render();
     this.#composer.focus({ preventScroll: true });
   }
@@ -221,7 +220,8 @@ export class ConversationView {
     if (!content) return;
     const bytes = new TextEncoder().encode(content).length;
     if (bytes > CONTENT_BYTES_MAX) {
-      setText(this.#composerError, `This message is too long: ${Math.ceil(bytes / 1024)} KB, at most ${CONTENT_BYTES_MAX / 1024} KB fit.`);
+      const [kilobytes, most] = [Math.ceil(bytes / 1024), CONTENT_BYTES_MAX / 1024];
+      setText(this.#composerError, `This message is too long: ${kilobytes} KB, at most ${most} KB fit.`);
       return;
     }
     this.#stickToBottom = true;
@@ -238,7 +238,8 @@ export class ConversationView {
 
   #resize() {
     this.#composer.style.height = "auto";
-    this.#composer.style.height = `${this.#composer.scrollHeight}px`;
+    const borders = this.#composer.offsetHeight - this.#composer.clientHeight;
+    this.#composer.style.height = `${this.#composer.scrollHeight + borders}px`;
     if (this.#stickToBottom) this.#messages.scrollTop = this.#messages.scrollHeight;
   }
 }

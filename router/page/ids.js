@@ -88,6 +88,7 @@ function sha256Constants() {
   const primes = [];
   for (let n = 2; primes.length < 64; n++) if (primes.every((p) => n % p)) primes.push(n);
   const fraction = (x) => Math.floor((x - Math.floor(x)) * 2 ** 32) >>> 0;
-  constants = { initial: primes.slice(0, 8).map((p) => fraction(Math.sqrt(p))), rounds: primes.map((p) => fraction(Math.cbrt(p))) };
+  const initial = primes.slice(0, 8).map((p) => fraction(Math.sqrt(p)));
+  constants = { initial, rounds: primes.map((p) => fraction(Math.cbrt(p))) };
   return constants;
 }

@@ -38,6 +38,7 @@ export class ListView {
       onkeydown: (event) => this.#moveFocus(event),
     });
     this.#empty = h("p", { class: "list-empty quiet" }, "No conversations yet. Write a name above to start one.");
+    const startLabel = { "aria-label": "Start conversation", title: "Start conversation", testid: "new-submit" };
     this.element = h(
       "div",
       { class: "list-pane" },
@@ -45,7 +46,7 @@ export class ListView {
         "form",
         { class: "new-conversation", onsubmit: (event) => this.#start(event, findUser) },
         this.#input,
-        h("button", { class: "icon-button", type: "submit", "aria-label": "Start conversation", title: "Start conversation", testid: "new-submit" }, icons.plus()),
+        h("button", { class: "icon-button", type: "submit", ...startLabel }, icons.plus()),
         this.#error,
       ),
       this.#empty,

@@ -28,7 +28,7 @@ export class SignInView {
       { class: "sign-in-card", onsubmit: (event) => this.#submit(event, signIn) },
       h("img", { src: "/favicon.svg", alt: "", width: 56, height: 56 }),
       h("h1", {}, "Tertulia"),
-      h("p", { class: "quiet" }, "Pick a name to chat as. This is a development sign-in: no password, any name will do."),
+      h("p", { class: "quiet" }, "Pick a name to chat as. This is a development sign-in: any name will do."),
       h("label", { for: "name" }, "Your name"),
       this.#input,
       this.#error,

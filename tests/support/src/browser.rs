@@ -113,8 +113,8 @@ impl Drop for Browser {
     }
 }
 
-/// DevTools takes the network away from new connections only: the page's open WebSockets are closed from inside, without
-/// the page's own code knowing.
+/// DevTools takes the network away from new connections only: the page's open WebSockets are closed from inside, and the
+/// page's own code sees a connection that went.
 const TRACK_SOCKETS: &str = r"
     const Original = window.WebSocket;
     const open = new Set();
