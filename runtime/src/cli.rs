@@ -35,7 +35,8 @@ impl ConfigArgs {
     /// The file, then the environment, then the flags.
     pub fn load(&self) -> Result<Config, ConfigError> {
         // Not `vars()`, which panics where any variable is not UTF-8.
-        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Config::load(&self.config, variables, &self.sets)
     }
 }

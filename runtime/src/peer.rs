@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn a_name_survives_its_dns_form() {
-        for name in [PeerName::Node(NodeId::new(1)), PeerName::Router(RouterId::new(4_294_967_295)), PeerName::Operator] {
+        for name in [PeerName::Node(NodeId::new(1)), PeerName::Router(RouterId::new(4_294_967_295)), PeerName::Operator]
+        {
             assert_eq!(PeerName::from_dns_name(&name.dns_name()), Ok(name));
             assert_eq!(name.to_string().parse(), Ok(name));
         }

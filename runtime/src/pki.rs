@@ -194,7 +194,10 @@ mod tests {
         DevPki::create(dir, [one, two]).unwrap();
         fs::copy(dir.join("node-2.pem"), dir.join("node-1.pem")).unwrap();
         let error = Identity::load(one, dir, &dir.join(CA_FILE)).unwrap_err();
-        assert!(matches!(error, IdentityError::WrongName { expected, found, .. } if (expected, found) == (one, two)), "{error}");
+        assert!(
+            matches!(error, IdentityError::WrongName { expected, found, .. } if (expected, found) == (one, two)),
+            "{error}"
+        );
         let missing = Identity::load(PeerName::Operator, dir, &dir.join(CA_FILE)).unwrap_err();
         assert!(missing.to_string().contains("operator.pem"), "{missing}");
     }

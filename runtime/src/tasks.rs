@@ -183,7 +183,10 @@ impl Supervisor {
         self.inner.asked.cancel();
         self.inner.waited.close();
         if timeout(drain, self.inner.waited.wait()).await.is_err() {
-            tracing::warn!(tasks = self.inner.waited.len(), "aborting tasks that did not end within the drain deadline");
+            tracing::warn!(
+                tasks = self.inner.waited.len(),
+                "aborting tasks that did not end within the drain deadline"
+            );
         }
         self.inner.abort.cancel();
         self.inner.aborted.close();

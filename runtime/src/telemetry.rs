@@ -42,7 +42,8 @@ pub fn init_logs(config: &LogConfig, process: &str) -> Result<(), TelemetryError
         LogFormat::Text => false,
         LogFormat::Auto => !terminal,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal && !json);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal && !json);
     let process = process.to_owned();
     if json {
         let inner = format::format().json().flatten_event(true).with_current_span(true).with_span_list(false);

@@ -51,7 +51,8 @@ fn the_file_in_the_repository_shows_every_default() {
 #[test]
 fn flags_win_over_variables_and_variables_over_the_file() {
     let variables = [("TERTULIA__NODE__POOL_SIZE", "7"), ("TERTULIA__STORES__1__NAME", "5"), ("PATH", "/bin")];
-    let config = read(REPOSITORY_FILE, &variables, &["node.pool_size=9", "nodes.2.weight=0.5", "log.format=json"]).unwrap();
+    let config =
+        read(REPOSITORY_FILE, &variables, &["node.pool_size=9", "nodes.2.weight=0.5", "log.format=json"]).unwrap();
     assert_eq!(config.node.pool_size, 9);
     assert_eq!(config.stores[&StoreId::new(1)].name, "5");
     assert_eq!(config.nodes[&NodeId::new(2)].weight.as_f64(), 0.5);
@@ -94,7 +95,11 @@ fn what_is_wrong_in_the_file_is_refused_with_its_line_and_what_is_allowed() {
     let first_added = SMALLEST.lines().count() + 1;
     let cases = [
         ("[cluster]\nslotz = 1", 1, "unknown key \"slotz\" in [cluster]; allowed: slots, data_dir"),
-        ("[clutser]", 0, "unknown key \"clutser\" in the file; allowed: cluster, tls, auth, stores, nodes, routers, redis, node, router, log"),
+        (
+            "[clutser]",
+            0,
+            "unknown key \"clutser\" in the file; allowed: cluster, tls, auth, stores, nodes, routers, redis, node, router, log",
+        ),
         ("[cluster]\nslots = 3", 1, "cluster.slots: slots = 3 is not allowed: want a power of two from 1 to 16384"),
         ("[node]\n\npool_size = 'four'", 2, "node.pool_size = \"four\" has the wrong type; want a whole number"),
         ("[node]\npool_size = 4.5", 1, "node.pool_size = 4.5 has the wrong type; want a whole number"),
@@ -105,11 +110,27 @@ fn what_is_wrong_in_the_file_is_refused_with_its_line_and_what_is_allowed() {
         ("[log]\nlevel = 1", 1, "log.level = 1 has the wrong type; want a string"),
         ("log = 1", 0, "unknown key \"log\" in [redis]; allowed: url"),
         ("[stores.x]", 0, "stores = \"x\" is not allowed; want a number from 1 to 4294967295 as its id"),
-        ("[stores.2]\nname = 'a'\ndsn = ''", 1, "stores.2.name = \"a\" is not allowed; want another value than stores.1.name"),
+        (
+            "[stores.2]\nname = 'a'\ndsn = ''",
+            1,
+            "stores.2.name = \"a\" is not allowed; want another value than stores.1.name",
+        ),
         ("[stores.2]\nname = 'b'", 0, "missing key \"dsn\" in [stores.2]"),
-        ("[stores.2]\nname = 'b'\ndsn = ''\nweight = 0", 3, "stores.2.weight: 0 is not a weight: want a number from 10 to 16000"),
-        ("[routers.1]\nclient_address = 'nowhere'", 1, "routers.1.client_address: \"nowhere\" is not an address: want host:port with a port from 1 to 65535"),
-        ("[routers.1]\nclient_address = '127.0.0.1:7201'", 1, "routers.1.client_address = \"127.0.0.1:7201\" is not allowed; want another value than nodes.1.admin_address"),
+        (
+            "[stores.2]\nname = 'b'\ndsn = ''\nweight = 0",
+            3,
+            "stores.2.weight: 0 is not a weight: want a number from 0.01 to 16",
+        ),
+        (
+            "[routers.1]\nclient_address = 'nowhere'",
+            1,
+            "routers.1.client_address: \"nowhere\" is not an address: want host:port with a port from 1 to 65535",
+        ),
+        (
+            "[routers.1]\nclient_address = '127.0.0.1:7201'",
+            1,
+            "routers.1.client_address = \"127.0.0.1:7201\" is not allowed; want another value than nodes.1.admin_address",
+        ),
         ("[node]\npool_size = ", 1, "not valid TOML: "),
         ("[node]\npool_size = 1\npool_size = 2", 2, "not valid TOML: duplicate key"),
     ];
@@ -136,7 +157,10 @@ fn a_file_without_a_store_or_a_node_is_refused() {
 #[test]
 fn a_home_store_must_exist() {
     let text = SMALLEST.replace("home_store = 1", "home_store = 2");
-    assert_eq!(refused(&text, &[], &[]), "cluster.toml:7: nodes.1.home_store = 2 is not allowed; want the id of a store: 1");
+    assert_eq!(
+        refused(&text, &[], &[]),
+        "cluster.toml:7: nodes.1.home_store = 2 is not allowed; want the id of a store: 1"
+    );
 }
 
 #[test]

@@ -130,9 +130,9 @@ fn convert(value: &DeValue<'_>, place: &Place, line_of: &impl Fn(Range<usize>) -
     };
     Ok(match value {
         DeValue::String(text) => Value::Text(text.clone().into_owned()),
-        DeValue::Integer(number) => Value::Integer(
-            i64::from_str_radix(number.as_str(), number.radix()).map_err(|_| refuse(number.as_str()))?,
-        ),
+        DeValue::Integer(number) => {
+            Value::Integer(i64::from_str_radix(number.as_str(), number.radix()).map_err(|_| refuse(number.as_str()))?)
+        }
         DeValue::Float(number) => Value::Float(number.as_str().parse().map_err(|_| refuse(number.as_str()))?),
         DeValue::Boolean(value) => Value::Boolean(*value),
         DeValue::Datetime(value) => Value::Text(value.to_string()),

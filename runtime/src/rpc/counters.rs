@@ -121,7 +121,9 @@ impl Counters {
     pub fn call_ended(&self, kind: CallKind, outcome: Outcome, started: Instant) {
         let side = self.side.as_str();
         self.calls[kind as usize][outcome as usize]
-            .get_or_init(|| counter!(RPC_CALLS_TOTAL, "side" => side, "kind" => kind.as_str(), "outcome" => outcome.as_str()))
+            .get_or_init(
+                || counter!(RPC_CALLS_TOTAL, "side" => side, "kind" => kind.as_str(), "outcome" => outcome.as_str()),
+            )
             .increment(1);
         if matches!(outcome, Outcome::Answered | Outcome::Refused) {
             let elapsed: Duration = started.elapsed();
@@ -140,7 +142,8 @@ impl Counters {
     }
 
     pub fn attempted(&self, class: Class, outcome: &'static str) {
-        counter!(RPC_CONNECTS_TOTAL, "side" => self.side.as_str(), "class" => class.as_str(), "outcome" => outcome).increment(1);
+        counter!(RPC_CONNECTS_TOTAL, "side" => self.side.as_str(), "class" => class.as_str(), "outcome" => outcome)
+            .increment(1);
     }
 }
 

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use quinn::{RecvStream, SendStream};
 use tertulia_wire::{
     TraceId,
@@ -383,4 +382,3 @@ impl Drop for Sent {
         let _forgotten = self.link.pending().calls.remove(&self.id);
     }
 }
-

@@ -304,8 +304,12 @@ impl Acceptor {
         quic.close(code, reason.as_bytes());
         drop(gauge);
         match lost {
-            Some(lost) => tracing::debug!(peer = %connection.peer(), class = connection.class().as_str(), reason = %lost, "connection lost"),
-            None => tracing::debug!(peer = %connection.peer(), class = connection.class().as_str(), reason, "closed a connection"),
+            Some(lost) => {
+                tracing::debug!(peer = %connection.peer(), class = connection.class().as_str(), reason = %lost, "connection lost")
+            }
+            None => {
+                tracing::debug!(peer = %connection.peer(), class = connection.class().as_str(), reason, "closed a connection")
+            }
         }
     }
 }
@@ -351,8 +355,7 @@ async fn read_calls(
             connection.has_room().await;
             inner.in_flight.fetch_add(1, Ordering::Relaxed);
             let kind = CallKind::of(&call);
-            let reply =
-                Responder { connection: inner.clone(), id, kind, started: Instant::now(), answered: false };
+            let reply = Responder { connection: inner.clone(), id, kind, started: Instant::now(), answered: false };
             match call {
                 Call::Ping => reply.send(Answer::Ping),
                 call => service.call(connection, trace, call, reply),

@@ -29,7 +29,8 @@ pub fn encode_frame(frame: &Frame, out: &mut BytesMut) -> Result<(), CodecError>
     out.put_u32(0);
     let encoded = frame.serialize(&mut rmp_serde::Serializer::new(out.writer())).map_err(CodecError::from);
     let bytes = out.len() - start - LENGTH_BYTES;
-    let checked = encoded.and_then(|()| if bytes > CLUSTER_FRAME_BYTES { Err(CodecError::TooLarge { bytes }) } else { Ok(()) });
+    let checked =
+        encoded.and_then(|()| if bytes > CLUSTER_FRAME_BYTES { Err(CodecError::TooLarge { bytes }) } else { Ok(()) });
     match checked {
         // Below the limit, so it fits into the length's four bytes.
         Ok(()) => out[start..start + LENGTH_BYTES].copy_from_slice(&(bytes as u32).to_be_bytes()),
@@ -61,3 +62,6 @@ pub fn decode_frame(input: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
     input.advance(end);
     Ok(Some(frame))
 }
+
+#[cfg(test)]
+mod tests;
