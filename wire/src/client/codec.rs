@@ -319,7 +319,8 @@ fn write_message_pack_head(other_entries: u32, id: Option<CommandId>, kind: &str
 /// Error texts quote what a client sent: keeps them short.
 fn cut(mut message: String) -> String {
     if message.len() > ERROR_MESSAGE_BYTES {
-        message.truncate(message.floor_char_boundary(ERROR_MESSAGE_BYTES));
+        let end = (0..=ERROR_MESSAGE_BYTES).rev().find(|&end| message.is_char_boundary(end)).unwrap_or(0);
+        message.truncate(end);
         message.push('…');
     }
     message

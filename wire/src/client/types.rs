@@ -72,6 +72,7 @@ impl Reply {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every push is a `dm:new`: a box would only cost an allocation")]
 pub enum Push {
     /// `dm:new`: a message for this user, by another user or from another session of the same.
     New(NewMessage),
