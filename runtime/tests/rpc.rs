@@ -5,13 +5,11 @@
 mod support;
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tertulia_runtime::{
-    PeerName,
     rpc::{CallError, CallOptions, Class, Endpoint, EndpointConfig, IDLE_TIMEOUT, LinkState, PeerAddress},
     tasks::Supervisor,
     tls::Identity,
@@ -23,7 +21,7 @@ use tertulia_wire::{
 };
 use tokio::time::timeout;
 
-use support::{Authority, NODE, OTHER_NODE, Process, ROUTER, Scripted, reach};
+use support::{Authority, NODE, OTHER_NODE, Process, ROUTER, reach};
 
 const SOON: Duration = Duration::from_secs(10);
 const PATIENT: CallOptions = CallOptions::within(SOON);
@@ -310,13 +308,4 @@ async fn dropping_the_last_client_closes_the_connection() {
     client.call(echo(1), PATIENT).await.unwrap();
     drop(client);
     assert_eq!(node.service.wait_closed().await, ROUTER);
-}
-
-#[allow(dead_code)]
-fn api_is_thread_safe() {
-    fn check<T: Send + Sync + Clone>() {}
-    check::<tertulia_runtime::rpc::Client>();
-    check::<tertulia_runtime::rpc::Connection>();
-    check::<Endpoint>();
-    let _: fn(SocketAddr, PeerName, Scripted) = |_, _, _| {};
 }

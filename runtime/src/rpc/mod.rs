@@ -63,8 +63,9 @@ pub const KEEP_ALIVE: Duration = Duration::from_millis(300);
 const CONNECT_TIMEOUT: Duration = IDLE_TIMEOUT;
 /// Calls in flight on one connection, as the calling side counts them; a call beyond fails at once.
 pub const CALLS_IN_FLIGHT_MAX: usize = 32_768;
-/// The same as the answering side counts them, which stops reading there.
-const SERVED_IN_FLIGHT_MAX: usize = CALLS_IN_FLIGHT_MAX;
+/// The same as the answering side counts them, which stops reading there. More, because it still works on calls that
+/// their callers have given up on.
+const SERVED_IN_FLIGHT_MAX: usize = CALLS_IN_FLIGHT_MAX * 2;
 /// Encoded calls (or notices) that wait for the connection; a call (or notice) beyond fails at once.
 pub const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Connections that one process accepts.

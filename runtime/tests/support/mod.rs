@@ -1,7 +1,6 @@
 //! Processes in miniature: an endpoint with an identity, and a service that does as it is told.
 
 use std::{
-    future::Future,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
@@ -236,17 +235,11 @@ impl Relay {
     }
 }
 
-fn pump(
-    from: Arc<UdpSocket>,
-    to: Arc<UdpSocket>,
-    route: impl Fn(SocketAddr) -> Option<SocketAddr> + Send,
-) -> impl Future<Output = ()> + Send {
-    async move {
-        let mut buffer = vec![0; 65_536];
-        while let Ok((length, sender)) = from.recv_from(&mut buffer).await {
-            if let Some(receiver) = route(sender) {
-                let _lost = to.send_to(&buffer[..length], receiver).await;
-            }
+async fn pump(from: Arc<UdpSocket>, to: Arc<UdpSocket>, route: impl Fn(SocketAddr) -> Option<SocketAddr> + Send) {
+    let mut buffer = vec![0; 65_536];
+    while let Ok((length, sender)) = from.recv_from(&mut buffer).await {
+        if let Some(receiver) = route(sender) {
+            let _lost = to.send_to(&buffer[..length], receiver).await;
         }
     }
 }

@@ -29,14 +29,13 @@ pub fn encode_frame(frame: &Frame, out: &mut BytesMut) -> Result<(), CodecError>
     out.put_u32(0);
     let encoded = frame.serialize(&mut rmp_serde::Serializer::new(out.writer())).map_err(CodecError::from);
     let bytes = out.len() - start - LENGTH_BYTES;
-    let checked =
-        encoded.and_then(|()| if bytes > CLUSTER_FRAME_BYTES { Err(CodecError::TooLarge { bytes }) } else { Ok(()) });
-    match checked {
+    let outcome = if bytes > CLUSTER_FRAME_BYTES { Err(CodecError::TooLarge { bytes }) } else { encoded };
+    match outcome {
         // Below the limit, so it fits into the length's four bytes.
         Ok(()) => out[start..start + LENGTH_BYTES].copy_from_slice(&(bytes as u32).to_be_bytes()),
         Err(_) => out.truncate(start),
     }
-    checked
+    outcome
 }
 
 /// Takes the next frame off the front of `input`; `None` until all of it is there.
