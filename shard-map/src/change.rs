@@ -7,7 +7,7 @@
 //!
 //! Deliberately absent, for now: moving a slot between stores. Its steps (begin, seal, flip, abort) become variants of
 //! [`Change`] beside [`Change::Reassign`], their rules a file of their own, and their state a field of
-//! [`SlotEntry`](crate::SlotEntry); until then a slot's store never changes after genesis.
+//! [`SlotEntry`]; until then a slot's store never changes after genesis.
 
 use std::collections::{BTreeMap, BTreeSet};
 

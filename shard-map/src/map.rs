@@ -3,7 +3,7 @@
 //! A map changes only through [`apply`](crate::apply), which gives a new map one version above the old one. What is
 //! always true of a map is written once, in [`ShardMap::check`]; decoding checks it too, so a map in hand is a sound one.
 //!
-//! Deliberately absent: bounds on load (a wish, see [`plan`](crate::plan), not an invariant: a map out of balance still
+//! Deliberately absent: bounds on load (a wish, see [`plan()`](crate::plan()), not an invariant: a map out of balance still
 //! routes), data source names (secrets: each process finds a store's in its configuration, by id), and for now a slot's
 //! move between stores, whose state will become a field of [`SlotEntry`].
 

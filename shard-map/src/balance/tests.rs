@@ -17,7 +17,7 @@ fn loads(seated: &[Seated], members: usize) -> Vec<usize> {
     loads
 }
 
-/// The seats of `seated`, named among other members: those at `kept` of the old ones are at the same place of the new.
+/// The same slots seated among other members; those whose member is gone are with nobody.
 fn seats_among(seated: &[Seated], old: &[Member], new: &[Member]) -> Vec<Seat> {
     let index = |id: u32| new.iter().position(|member| member.id == id);
     seated.iter().map(|to| Seat { slot: to.slot, member: index(old[to.member].id) }).collect()
