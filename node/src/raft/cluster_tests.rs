@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Leadership, ProposeError, Raft, RaftConfig, fixtures::genesis};
+use super::{Leadership, ProposeError, Raft, RaftConfig, fixtures::genesis, types::LogId};
 
 /// Far above what anything here takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -161,7 +161,8 @@ impl Cluster {
                 Leadership::Unknown => None,
             });
             let first = leaders.next().flatten();
-            if let Some(leader) = first.filter(|leader| Some(*leader) != without && leaders.all(|l| l == Some(*leader))) {
+            if let Some(leader) = first.filter(|leader| Some(*leader) != without && leaders.all(|l| l == Some(*leader)))
+            {
                 return leader;
             }
             assert!(Instant::now() < deadline, "no leader in time");
@@ -247,7 +248,10 @@ async fn a_cluster_is_initialised_once() {
         assert_eq!(member.raft.initialise(addresses.clone(), genesis(8)).await, again);
     }
     let members = first.status().members;
-    assert_eq!(members.into_iter().map(|(node, member)| (node, member.address)).collect::<BTreeMap<_, _>>(), *addresses);
+    assert_eq!(
+        members.into_iter().map(|(node, member)| (node, member.address)).collect::<BTreeMap<_, _>>(),
+        *addresses
+    );
     cluster.stop().await;
 }
 
@@ -282,19 +286,21 @@ async fn a_member_that_missed_the_log_gets_a_snapshot() {
 
     let raft = &cluster.members[&leader].raft;
     let version = raft.propose(started(2, 1)).await.unwrap();
+    // A linearizable read waits until the status shows what it read.
+    raft.read_linearizable().await.unwrap();
     let applied = raft.status().applied;
     raft.inner.raft.trigger().snapshot().await.unwrap();
-    let snapshot_taken = raft.inner.raft.wait(Some(DEADLINE)).metrics(
-        |metrics| metrics.snapshot.is_some_and(|snapshot| snapshot.index >= applied),
-        "a snapshot",
-    );
-    snapshot_taken.await.unwrap();
+    let wait = raft.inner.raft.wait(Some(DEADLINE));
+    let is_taken = |snapshot: Option<LogId>| snapshot.is_some_and(|snapshot| snapshot.index >= applied);
+    wait.metrics(|metrics| is_taken(metrics.snapshot), "a snapshot").await.unwrap();
     raft.inner.raft.trigger().purge_log(applied).await.unwrap();
-    let purged = raft.inner.raft.wait(Some(DEADLINE));
-    purged.metrics(|metrics| metrics.purged.is_some_and(|purged| purged.index == applied), "a purge").await.unwrap();
+    wait.metrics(|metrics| is_taken(metrics.purged), "a purge").await.unwrap();
 
     cluster.start_member(late).await;
-    cluster.members[&late].wait_for_map(|map| map.version() == version).await;
+    let late = &cluster.members[&late];
+    late.wait_for_map(|map| map.version() == version).await;
+    let received = late.raft.inner.raft.wait(Some(DEADLINE));
+    received.metrics(|metrics| is_taken(metrics.snapshot), "a received snapshot").await.unwrap();
     cluster.stop().await;
 }
 
@@ -330,7 +336,8 @@ async fn a_request_in_anothers_name_or_of_a_foreign_format_is_not_processed() {
     let status = cluster.members[&follower].raft.status();
 
     let vote = openraft::Vote::new(status.term + 100, u64::from(leader.get()));
-    let forged = super::codec::encode(&super::rpc::Request::Vote(openraft::raft::VoteRequest::new(vote, None))).unwrap();
+    let forged =
+        super::codec::encode(&super::rpc::Request::Vote(openraft::raft::VoteRequest::new(vote, None))).unwrap();
     let mut foreign = forged.clone();
     foreign[0] = 9;
     for (from, request) in [(follower, forged), (leader, foreign), (leader, vec![])] {

@@ -83,12 +83,18 @@ impl Raft {
         let mut leadership = self.leadership();
         loop {
             let known = *leadership.borrow_and_update();
-            let tried = match known {
-                Leadership::Leading { .. } => timeout_at(deadline, self.propose(change.clone())).await,
-                Leadership::Following { leader, .. } => {
-                    timeout_at(deadline, self.propose_to(leader, change.clone())).await
+            let attempt = async {
+                match known {
+                    Leadership::Leading { .. } => self.propose(change.clone()).await,
+                    Leadership::Following { leader, .. } => self.propose_to(leader, change.clone()).await,
+                    Leadership::Unknown => Err(self.not_leader(None)),
                 }
-                Leadership::Unknown => Ok(Err(self.not_leader(None))),
+            };
+            let tried = tokio::select! {
+                biased;
+                tried = timeout_at(deadline, attempt) => tried,
+                // The leader is another by now: the answer of the old one may never come.
+                Ok(_) = leadership.wait_for(|now| *now != known) => continue,
             };
             let error = match tried {
                 Ok(Ok(version)) => return Ok(version),

@@ -119,3 +119,35 @@ pub(super) async fn follow(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn follow_until(running_state: Result<(), Fatal<RaftNodeId>>) -> anyhow::Result<()> {
+        let (metrics, seen) = watch::channel(Metrics::new_initial(1));
+        let following = tokio::spawn(follow(seen, watch::channel(Leadership::Unknown).0));
+        metrics.send_modify(|metrics| metrics.running_state = running_state);
+        following.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_raft_that_broke_is_an_error_and_one_that_was_stopped_is_not() {
+        assert!(follow_until(Err(Fatal::Panicked)).await.is_err());
+        assert!(follow_until(Err(Fatal::Stopped)).await.is_ok());
+    }
+
+    #[test]
+    fn a_leader_that_no_longer_leads_is_not_reported_as_leading() {
+        let mut metrics = Metrics::new_initial(1);
+        metrics.current_term = 4;
+        assert_eq!(leadership(&metrics), Leadership::Unknown);
+        metrics.current_leader = Some(1);
+        metrics.state = ServerState::Leader;
+        assert_eq!(leadership(&metrics), Leadership::Leading { term: 4 });
+        metrics.state = ServerState::Follower;
+        assert_eq!(leadership(&metrics), Leadership::Unknown);
+        metrics.current_leader = Some(2);
+        assert_eq!(leadership(&metrics), Leadership::Following { term: 4, leader: NodeId::new(2) });
+    }
+}
