@@ -24,5 +24,5 @@ mod watchdog;
 pub use client::Client;
 pub use cluster::{Builder, Cluster, Login};
 pub use http::HttpResponse;
-pub use member::Member;
+pub use member::{Member, binary};
 pub use wait::{DEADLINE, eventually, within};

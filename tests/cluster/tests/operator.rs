@@ -1,0 +1,128 @@
+//! What an operator sees: `tertuliactl` and the bench, against a running cluster.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use serde_json::Value;
+use tertulia_test_support::{Client, Cluster, Member, client, eventually};
+use tertulia_wire::client::Format;
+
+fn stdout(output: &std::process::Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn an_operator_sees_the_nodes_and_who_owns_what() {
+    let cluster = Cluster::builder().start().await;
+    let again = stdout(&cluster.ctl(&["init"]));
+    assert!(again.starts_with("already initialised"), "{again}");
+
+    let status: Value = serde_json::from_str(&stdout(&cluster.ctl(&["status", "--json"]))).unwrap();
+    assert_eq!(status["healthy"], true, "{status}");
+    let nodes = status["nodes"].as_array().unwrap();
+    assert_eq!(nodes.iter().filter(|node| node["role"] == "leader").count(), 1, "{status}");
+    assert_eq!(nodes.iter().map(|node| node["slots_serving"].as_u64().unwrap()).sum::<u64>(), 64);
+
+    let map: Value = serde_json::from_str(&stdout(&cluster.ctl(&["map", "--json"]))).unwrap();
+    let slots = map["slots"].as_array().unwrap();
+    assert_eq!(slots.len(), 64);
+    assert!(
+        slots.iter().all(|slot| slot["owner"].is_u64() && slot["store"].is_u64() && slot["epoch"].as_u64() > Some(0))
+    );
+    assert_eq!(map["cluster"], status["cluster"]);
+
+    cluster.kill(Member::Node(3));
+    eventually("the status to tell that a node is away", async || {
+        let output = cluster.ctl(&["status", "--json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code() == Some(1) && status["nodes"][2]["error"].is_string()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_of_the_operators_command_is_the_user_that_the_sign_in_gives() {
+    let cluster = Cluster::builder().nodes(1).routers(1).stores(1).start().await;
+    let token = stdout(&cluster.ctl(&["token", "Ana"]));
+    let mut session = Client::connect(&cluster.ws_url(1), Format::Json).await;
+    let welcome = session.hello(client::hello(token.trim())).await;
+    assert_eq!(welcome.user.user_id, cluster.login("ana").await.user);
+    assert_eq!(welcome.user.name.as_deref(), Some("ana"));
+    let refused = cluster.ctl(&["token", "no such name"]);
+    assert_eq!(refused.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_one_line_and_exit_code_2() {
+    let cluster = Cluster::builder().start_servers().await;
+    let good = fs::read_to_string(cluster.config_path()).unwrap();
+    let wrong = [
+        good.replace("[redis]", "[redis]\nport = 1"),
+        good.replace("slots = 64", "slots = 63"),
+        good.replace("slots = 64", "slots = \"many\""),
+        good.replace("[tls]", "[tls"),
+        "nonsense".to_owned(),
+    ];
+    for text in wrong {
+        fs::write(cluster.config_path(), &text).unwrap();
+        let output = cluster.ctl(&["endpoints"]);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+        assert!(complaint.contains("cluster.toml"), "{complaint}");
+    }
+    fs::remove_file(cluster.config_path()).unwrap();
+    assert_eq!(cluster.ctl(&["endpoints"]).status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_short_run_of_the_bench_finds_nothing_lost_and_reports_every_key() {
+    let cluster = Cluster::builder().start().await;
+    let run = cluster.folder().join("run");
+    fs::create_dir(&run).unwrap();
+    for member in cluster.members() {
+        fs::write(run.join(format!("{member}.pid")), format!("{}\n", cluster.pid(member))).unwrap();
+    }
+    let bench = |arguments: &'static [&'static str]| {
+        let mut command = Command::new(tertulia_test_support::binary("tertulia-bench"));
+        command.arg("--data").arg(cluster.folder()).args(["--json", "-", "--seconds", "1"]).args(arguments);
+        for router in 1..=2 {
+            command.args(["--router", &cluster.address(Member::Router(router)).to_string()]);
+        }
+        async move {
+            let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+            serde_json::from_str::<Value>(&stdout(&output)).unwrap()
+        }
+    };
+    for arguments in [&["--pairs", "4"][..], &["--pairs", "4", "--rate", "40", "--format", "msgpack", "--bytes", "300"]]
+    {
+        let report = bench(arguments).await;
+        assert!(report["sent"].as_u64() > Some(20), "{report}");
+        for key in ["acked", "delivered"] {
+            assert_eq!(report[key], report["sent"], "{report}");
+        }
+        for key in ["lost", "duplicated", "out_of_order", "errors"] {
+            assert_eq!(report[key], 0, "{report}");
+        }
+        for key in ["ack_ms", "deliver_ms"] {
+            assert_eq!(keys(&report[key]), BTreeSet::from(["p50", "p95", "p99", "p999"]));
+            assert!(report[key]["p50"].as_f64() > Some(0.0), "{report}");
+        }
+        assert!(
+            report["acked_per_s"].as_f64() > Some(0.0) && report["delivered_per_s"].as_f64() > Some(0.0),
+            "{report}"
+        );
+        let kinds = BTreeSet::from(["router", "node", "postgres", "redis", "bench"]);
+        assert_eq!(keys(&report["cpu_us_per_message"]), kinds);
+    }
+    let idle = bench(&["--idle", "40"]).await;
+    assert_eq!((&idle["opened"], &idle["still_connected"], &idle["errors"]), (&40.into(), &40.into(), &0.into()));
+    assert!(idle["router_kb_per_session"].is_f64() && idle["node_kb_per_session"].is_f64());
+    cluster.assert_no_errors();
+}
