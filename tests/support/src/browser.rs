@@ -263,8 +263,10 @@ impl Page {
         self.call("Emulation.setEmulatedMedia", media).await;
     }
 
-    /// Writes a PNG of what is in view; makes the folder.
+    /// Writes a PNG of what is in view, once nothing moves; makes the folder.
     pub async fn screenshot(&self, path: &Path) {
+        let settled = "Promise.allSettled(document.getAnimations().map((it) => it.finished)).then(() => true)";
+        self.eval::<bool>(settled).await;
         let answer = self.call("Page.captureScreenshot", json!({ "format": "png" })).await;
         let image = decode_base64(answer["data"].as_str().expect("a screenshot is text"));
         if let Some(folder) = path.parent() {
