@@ -48,8 +48,8 @@ export class ConversationView {
       onkeydown: (event) => this.#key(event),
     });
     this.#composerError = h("p", { class: "form-error", role: "alert", testid: "composer-error" });
-    const backLabel = { "aria-label": "Back to the list", testid: "back" };
-    const backButton = h("button", { class: "icon-button back", type: "button", ...backLabel, onclick: back }, icons.back());
+    const backLabel = { "aria-label": "Back to the list", testid: "back", onclick: back };
+    const backButton = h("button", { class: "icon-button back", type: "button", ...backLabel }, icons.back());
     const sendLabel = { "aria-label": "Send", title: "Send", testid: "send" };
     this.#panel = h(
       "section",

@@ -10,5 +10,7 @@ export const down = () => icon("M6 10l6 6 6-6");
 export const clock = () => icon("M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17z", "M12 8v4.5l3 1.5");
 export const check = () => icon("M5 12.5l4.5 4.5L19 7.5");
 export const warning = () => icon("M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17z", "M12 8v5", "M12 16v.2");
-export const bubble = () =>
-  icon("M12 4c5 0 8.5 3.2 8.5 7.4S17 18.8 12 18.8c-.9 0-1.7-.1-2.5-.3L5.7 20.5l.7-3.5c-1.8-1.3-2.9-3.3-2.9-5.6C3.5 7.2 7 4 12 4z");
+const BUBBLE =
+  "M12 4c5 0 8.5 3.2 8.5 7.4S17 18.8 12 18.8c-.9 0-1.7-.1-2.5-.3L5.7 20.5l.7-3.5" +
+  "c-1.8-1.3-2.9-3.3-2.9-5.6C3.5 7.2 7 4 12 4z";
+export const bubble = () => icon(BUBBLE);
