@@ -1,0 +1,197 @@
+//! A node that answers from memory, unless its script says otherwise.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use tertulia_runtime::{
+    rpc::{Connection, Endpoint, EndpointConfig, Responder, Service},
+    tasks::Supervisor,
+    tls::Identity,
+};
+use tertulia_shard_map::{ConversationId, EventId, MessageNo, Rev, Seq, SessionId, ShardMap, UserId};
+use tertulia_wire::{
+    EventKind, EventRecord, MessageBody, TraceId,
+    cluster::{
+        Answer, Append, Appended, Call, HistoryEvents, NamedUser, Notice, PushBatch, PushTarget, Refusal, SyncRows,
+    },
+    encode_message,
+};
+use tokio::sync::watch;
+
+use super::WITHIN;
+
+/// What the next append meets.
+pub enum Act {
+    Refuse(Refusal),
+    /// No answer, ever.
+    Hang,
+}
+
+#[derive(Default)]
+pub struct Memory {
+    pub script: VecDeque<Act>,
+    /// Every append that came, also the refused ones.
+    pub appends: Vec<Append>,
+    pub committed: Vec<(Append, Appended)>,
+    pub attached: HashMap<SessionId, (UserId, Connection)>,
+    pub attaches: usize,
+    pub detached: Vec<SessionId>,
+    pub traces: Vec<TraceId>,
+    watchers: Vec<Connection>,
+    hung: Vec<Responder>,
+}
+
+pub struct FakeNode {
+    service: Arc<Scripted>,
+    endpoint: Endpoint,
+    supervisor: Supervisor,
+}
+
+struct Scripted {
+    memory: Mutex<Memory>,
+    map: Mutex<ShardMap>,
+    changes: watch::Sender<u64>,
+}
+
+impl FakeNode {
+    pub async fn start(identity: Arc<Identity>, address: SocketAddr, map: ShardMap) -> Self {
+        let supervisor = Supervisor::new();
+        // The socket of an earlier life is closed a moment after its endpoint.
+        let deadline = Instant::now() + WITHIN;
+        let endpoint = loop {
+            match Endpoint::bind(EndpointConfig { listen: address, identity: identity.clone() }, &supervisor) {
+                Ok(endpoint) => break endpoint,
+                Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let (memory, map, changes) = (Mutex::default(), Mutex::new(map), watch::Sender::new(0));
+        let service = Arc::new(Scripted { memory, map, changes });
+        endpoint.serve(service.clone());
+        Self { service, endpoint, supervisor }
+    }
+
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.service.memory.lock().unwrap()
+    }
+
+    /// Waits until something about the node's memory is true.
+    pub async fn until(&self, what: &str, mut condition: impl FnMut(&Memory) -> bool) {
+        let mut changes = self.service.changes.subscribe();
+        let reached = tokio::time::timeout(WITHIN, async {
+            while !condition(&self.memory()) {
+                changes.changed().await.unwrap();
+            }
+        });
+        assert!(reached.await.is_ok(), "never: {what}");
+    }
+
+    pub fn script(&self, acts: impl IntoIterator<Item = Act>) {
+        self.memory().script.extend(acts);
+    }
+
+    /// A new map, told to those who watch.
+    pub fn publish(&self, map: ShardMap) {
+        *self.service.map.lock().unwrap() = map.clone();
+        for watcher in &self.memory().watchers {
+            let _closed = watcher.notify(Notice::Map(Box::new(map.clone())));
+        }
+    }
+
+    pub fn push(&self, session: SessionId, seq: u64, text: &str) {
+        let to = self.memory().attached[&session].1.clone();
+        let body = MessageBody { content: Some(text.to_owned()), encrypted: None, reply_to: None };
+        let event = EventRecord {
+            id: EventId::from_u128(seq.into()),
+            conversation: ConversationId::from_u128(1),
+            seq: Seq::new(seq),
+            message_no: MessageNo::new(seq),
+            kind: EventKind::Message,
+            sender: UserId::from_u128(5),
+            created_at_ms: 1,
+            temp_id: format!("t{seq}"),
+            body: encode_message(&body),
+        };
+        let targets = vec![PushTarget { event: 0, sessions: vec![session] }];
+        to.notify(Notice::Push(PushBatch { events: vec![event], targets })).unwrap();
+    }
+
+    /// Dies without a word to callers that wait.
+    pub async fn die(self) {
+        self.endpoint.close().await;
+        self.supervisor.drain(WITHIN).await;
+    }
+}
+
+impl Service for Scripted {
+    fn call(&self, from: &Connection, trace: Option<TraceId>, call: Call, reply: Responder) {
+        let mut memory = self.memory.lock().unwrap();
+        memory.traces.extend(trace);
+        match call {
+            Call::WatchMap { have } => {
+                memory.watchers.push(from.clone());
+                let map = self.map.lock().unwrap().clone();
+                reply.send(Answer::WatchMap((map.version() > have).then(|| Box::new(map))));
+            }
+            Call::Attach(attach) => {
+                memory.attached.insert(attach.session, (attach.user, from.clone()));
+                memory.attaches += 1;
+                reply.send(Answer::Attach { rev: Rev::new(3) });
+            }
+            Call::Detach { session, .. } => {
+                memory.attached.remove(&session);
+                memory.detached.push(session);
+                reply.send(Answer::Detach);
+            }
+            Call::Append(append) => memory.append(append, reply),
+            Call::Sync(read) => {
+                reply.send(Answer::Sync(SyncRows { rows: vec![], rev: read.after, has_more: false, reset: false }));
+            }
+            Call::History(_) => {
+                let answer = HistoryEvents { events: vec![], has_more: false, last_seq: Seq::ZERO };
+                reply.send(Answer::History(answer));
+            }
+            Call::Profiles { users, .. } => {
+                let named = users.into_iter().map(|user| NamedUser { user, name: user.to_string() });
+                reply.send(Answer::Profiles(named.collect()));
+            }
+            other => panic!("no router makes this call: {other:?}"),
+        }
+        drop(memory);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn closed(&self, from: &Connection) {
+        let mut memory = self.memory.lock().unwrap();
+        memory.attached.retain(|_, (_, connection)| connection.id() != from.id());
+        drop(memory);
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl Memory {
+    fn append(&mut self, append: Append, reply: Responder) {
+        self.appends.push(append.clone());
+        match self.script.pop_front() {
+            Some(Act::Refuse(refusal)) => return reply.refuse(refusal),
+            Some(Act::Hang) => return self.hung.push(reply),
+            None => {}
+        }
+        let known = self.committed.iter().find(|(it, _)| it.temp_id == append.temp_id && it.sender == append.sender);
+        let appended = match known {
+            Some((_, appended)) => appended.clone(),
+            None => {
+                let seq = self.committed.len() as u64 + 1;
+                let (id, created_at_ms) = (EventId::from_u128(seq.into()), 1);
+                let appended = Appended { id, seq: Seq::new(seq), message_no: MessageNo::new(seq), created_at_ms };
+                self.committed.push((append, appended.clone()));
+                appended
+            }
+        };
+        reply.send(Answer::Append(appended));
+    }
+}

@@ -1,0 +1,297 @@
+//! Sessions of a real router, over real sockets, against nodes that do what the test says.
+
+#![allow(clippy::unwrap_used)]
+
+mod fake;
+
+use std::time::Duration;
+
+use futures_util::SinkExt;
+use tertulia_shard_map::MapVersion;
+use tertulia_wire::{
+    client::{Command, ErrorCode, Format, ProfileQuery, Push, Reply, Resync, ResyncReason},
+    cluster::Refusal,
+    limits,
+};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+
+use fake::{
+    Cluster, WITHIN,
+    client::{TestClient, get, hello, message, token, user},
+    node::Act,
+};
+
+fn ack(reply: Reply) -> u64 {
+    match reply {
+        Reply::Ack(ack) => ack.message.seq.get(),
+        other => panic!("no ack: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_acked_and_a_push_arrives_in_both_formats() {
+    let cluster = Cluster::start(&[]).await;
+    let node = cluster.node(1).await;
+    for format in Format::ALL {
+        let (mut alice, welcome) = TestClient::sign_in(cluster.router.address, "alice", format).await;
+        assert_eq!((welcome.user.user_id, welcome.rev.get()), (user("alice"), 3));
+        let id = alice.send(&message(user("bob"), &format!("{format:?}"), "hello")).await;
+        ack(alice.reply(id).await);
+        node.push(welcome.session_id, 5, "hi");
+        let Push::New(new) = alice.push().await else { panic!("no message") };
+        assert_eq!(new.message.content.as_deref(), Some("hi"));
+        let id = alice.send(&Command::Profiles(ProfileQuery { user_ids: vec![user("a"), user("b"), user("c")] })).await;
+        let Reply::Profiles(list) = alice.reply(id).await else { panic!("no profiles") };
+        assert_eq!(list.users.len(), 3);
+        drop(alice);
+        node.until("the session is detached", |memory| memory.detached.contains(&welcome.session_id)).await;
+    }
+    assert!(!node.memory().traces.is_empty(), "calls carry a trace");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_waits_for_a_node_that_is_not_there_yet() {
+    let cluster = Cluster::start(&[]).await;
+    let address = cluster.router.address;
+    let mut client = TestClient::connect(address, Format::Json).await;
+    let id = client.send(&hello(Some(token(address, "alice").await))).await;
+    assert!(get(address, "/health/ready").await.starts_with("HTTP/1.1 503"));
+    let _node = cluster.node(1).await;
+    assert!(matches!(client.reply(id).await, Reply::Welcome(_)));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn refused_sends_are_retried_in_their_order_with_the_same_temp_id() {
+    let cluster = Cluster::start(&[]).await;
+    let node = cluster.node(1).await;
+    let (mut alice, _) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    let not_owner = Refusal::NotOwner { version: MapVersion::new(1) };
+    node.script([Act::Refuse(not_owner), Act::Refuse(Refusal::NotServing), Act::Refuse(Refusal::StoreUnavailable)]);
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        ids.push(alice.send(&message(user("bob"), &format!("t{n}"), "hello")).await);
+    }
+    for (id, seq) in ids.into_iter().zip(1..) {
+        assert_eq!(ack(alice.reply(id).await), seq);
+    }
+    let committed: Vec<String> = node.memory().committed.iter().map(|(append, _)| append.temp_id.clone()).collect();
+    assert_eq!(committed, (0..20).map(|n| format!("t{n}")).collect::<Vec<_>>());
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_send_survives_the_death_of_its_node_and_the_session_is_told_to_sync() {
+    let cluster = Cluster::start(&[]).await;
+    let node = cluster.node(1).await;
+    let (mut alice, welcome) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    node.script([Act::Hang]);
+    let id = alice.send(&message(user("bob"), "once", "hello")).await;
+    node.until("the append arrived", |memory| memory.appends.len() == 1).await;
+    node.die().await;
+    let node = cluster.node(1).await;
+    // Its two consequences may come in either order.
+    let (mut acked, mut resynced) = (false, false);
+    while !(acked && resynced) {
+        match alice.next().await {
+            tertulia_wire::client::Outbound::Reply { id: Some(it), reply } if it == id => {
+                ack(reply);
+                acked = true;
+            }
+            tertulia_wire::client::Outbound::Push(Push::Resync(resync)) => {
+                assert_eq!(resync, Resync { reason: ResyncReason::OwnerChanged });
+                resynced = true;
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    assert_eq!(node.memory().appends.last().unwrap().temp_id, "once");
+    assert!(node.memory().attached.contains_key(&welcome.session_id));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn sends_and_sessions_follow_the_map_to_a_new_owner() {
+    let mut cluster = Cluster::start(&[]).await;
+    let (one, two) = (cluster.node(1).await, cluster.node(2).await);
+    let (mut alice, welcome) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    let map = cluster.give_all_to(2);
+    // Only one of the two is watched; which, is the router's choice.
+    one.publish(map.clone());
+    two.publish(map);
+    two.until("the session is attached there", |memory| memory.attached.contains_key(&welcome.session_id)).await;
+    assert_eq!(alice.push().await, Push::Resync(Resync { reason: ResyncReason::OwnerChanged }));
+    let id = alice.send(&message(user("bob"), "t", "hello")).await;
+    ack(alice.reply(id).await);
+    assert_eq!((one.memory().appends.len(), two.memory().appends.len()), (0, 1));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_hold_that_is_over_is_told_as_unavailable() {
+    let cluster = Cluster::start(&["router.hold_ms=300"]).await;
+    let node = cluster.node(1).await;
+    let (mut alice, _) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    node.script((0..1000).map(|_| Act::Refuse(Refusal::NotServing)));
+    let id = alice.send(&message(user("bob"), "t", "hello")).await;
+    let Reply::Error(error) = alice.reply(id).await else { panic!("no error") };
+    assert_eq!((error.code, error.retryable), (ErrorCode::Unavailable, true));
+    node.memory().script.clear();
+    let id = alice.send(&message(user("bob"), "t", "hello")).await;
+    ack(alice.reply(id).await);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_pushes_and_is_told() {
+    let cluster = Cluster::start(&["router.session_queue_bytes=65536"]).await;
+    let node = cluster.node(1).await;
+    let (mut alice, welcome) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    // More than the client's and the kernel's buffers take, in portions that the connection to the router takes.
+    let text = "x".repeat(16_000);
+    const PUSHES: u64 = 400;
+    for seq in 1..=PUSHES {
+        node.push(welcome.session_id, seq, &text);
+        if seq % 50 == 0 {
+            // Every notice before it has been handled when this is answered, for both are on the same stream.
+            let (other, _) = TestClient::sign_in(cluster.router.address, "bob", Format::Json).await;
+            drop(other);
+        }
+    }
+    let mut last = 0;
+    loop {
+        match alice.push().await {
+            Push::New(new) => {
+                assert_eq!(new.message.seq.get(), last + 1, "a hole without a word");
+                last += 1;
+            }
+            Push::Resync(resync) => {
+                assert_eq!(resync.reason, ResyncReason::Overflow);
+                break;
+            }
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    assert!(last < PUSHES);
+    // What was pushed while the client read may have overflowed again: each time it is told, and then live again.
+    node.push(welcome.session_id, PUSHES + 1, "live again");
+    loop {
+        match alice.push().await {
+            Push::New(new) if new.message.content.as_deref() == Some("live again") => break,
+            Push::New(_) => {}
+            Push::Resync(_) => node.push(welcome.session_id, PUSHES + 1, "live again"),
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_closed() {
+    let cluster = Cluster::start(&["router.ping_interval_ms=500"]).await;
+    let node = cluster.node(1).await;
+    let (alice, welcome) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    let text = "x".repeat(16_000);
+    for seq in 1..=400 {
+        node.push(welcome.session_id, seq, &text);
+    }
+    node.until("the session is closed", |memory| memory.detached.contains(&welcome.session_id)).await;
+    drop(alice);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn wrong_frames_have_their_close_codes() {
+    let cluster = Cluster::start(&["router.hello_timeout_ms=300"]).await;
+    let _node = cluster.node(1).await;
+    let address = cluster.router.address;
+
+    let (mut binary, _) = TestClient::sign_in(address, "alice", Format::Json).await;
+    binary.socket.send(Message::binary(vec![0x80])).await.unwrap();
+    assert_eq!(u16::from(binary.closed().await.code), 1003);
+
+    let (mut big, _) = TestClient::sign_in(address, "alice", Format::Json).await;
+    big.socket.send(Message::text("x".repeat(limits::CLIENT_FRAME_BYTES * 20))).await.unwrap();
+    assert_eq!(u16::from(big.closed().await.code), 1009);
+
+    let mut silent = TestClient::connect(address, Format::Json).await;
+    assert_eq!(u16::from(silent.closed().await.code), 4408);
+
+    let mut stranger = TestClient::connect(address, Format::MessagePack).await;
+    let id = stranger.send(&hello(Some("a.b.c".into()))).await;
+    let Reply::Error(error) = stranger.reply(id).await else { panic!("no error") };
+    assert_eq!(error.code, ErrorCode::Unauthorized);
+    assert_eq!(u16::from(stranger.closed().await.code), 4401);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_malformed_frame_is_told_and_the_session_goes_on() {
+    let cluster = Cluster::start(&[]).await;
+    let _node = cluster.node(1).await;
+    let (mut alice, _) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    alice.socket.send(Message::text("{\"type\":")).await.unwrap();
+    assert_eq!(alice.error().await.code, ErrorCode::BadFrame);
+    let id = alice.send(&Command::Ping).await;
+    assert_eq!(alice.reply(id).await, Reply::Pong);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_client_is_closed() {
+    let cluster = Cluster::start(&["router.ping_interval_ms=200"]).await;
+    let node = cluster.node(1).await;
+    // Pongs are sent only by a client that polls its socket.
+    let (alice, welcome) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    node.until("the session ended", |memory| memory.detached.contains(&welcome.session_id)).await;
+    drop(alice);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_stopping_router_says_goodbye() {
+    let cluster = Cluster::start(&["router.drain_ms=1000"]).await;
+    let _node = cluster.node(1).await;
+    let (mut alice, _) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    let address = cluster.router.address;
+    let stopped = tokio::spawn(async move { cluster.supervisor.drain(WITHIN).await });
+    assert!(matches!(alice.push().await, Push::GoAway(_)));
+    assert_eq!(u16::from(alice.closed().await.code), 1001);
+    timeout(WITHIN, stopped).await.unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn the_client_port_serves_the_page_health_and_the_sign_in() {
+    let cluster = Cluster::start(&[]).await;
+    let node = cluster.node(1).await;
+    let address = cluster.router.address;
+    let page = get(address, "/").await;
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    assert!(page.contains("content-security-policy: default-src 'self'"), "{page}");
+    assert!(get(address, "/health/live").await.starts_with("HTTP/1.1 200"));
+    let ready = timeout(WITHIN, async {
+        while !get(address, "/health/ready").await.starts_with("HTTP/1.1 200") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(ready.await.is_ok(), "{}", get(address, "/health/ready").await);
+    node.die().await;
+    let away = timeout(WITHIN, async {
+        while !get(address, "/health/ready").await.contains("node 1 is not connected") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(away.await.is_ok(), "{}", get(address, "/health/ready").await);
+    assert!(get(address, "/v1/dev/users/Bob").await.contains(&user("bob").to_string()));
+    assert!(get(address, "/v1/dev/users/b!b").await.starts_with("HTTP/1.1 400"));
+    assert!(get(address, "/nothing").await.starts_with("HTTP/1.1 404"));
+    assert!(get(address, "/v1/ws").await.starts_with("HTTP/1.1 426"));
+    let no_subprotocol = "GET /v1/ws HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
+                          sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
+    let refused = fake::client::http(address, no_subprotocol, "").await;
+    assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("tertulia.v1.json"), "{refused}");
+    cluster.stop().await;
+}
