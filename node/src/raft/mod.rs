@@ -33,6 +33,8 @@ mod cluster_tests;
 mod disk_tests;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod test_cluster;
 
 use std::{
     path::PathBuf,
