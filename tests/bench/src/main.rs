@@ -35,7 +35,7 @@ pub struct Options {
     pairs: u32,
     /// Messages a second over all pairs, sent on time whatever the answers do; latency counts from the time at which a
     /// message should have been sent. Without it: closed loop, one message in flight per pair.
-    #[arg(long, value_name = "PER_SECOND")]
+    #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate)]
     rate: Option<f64>,
     /// How long to measure, after a warm-up of 2 seconds; with --idle, how long to hold the sessions.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -76,6 +76,11 @@ impl Options {
     fn duration(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=1_000_000.0).contains(&rate) { Ok(rate) } else { Err("want 0.1 to 1000000".to_owned()) }
 }
 
 fn main() -> ExitCode {
