@@ -56,6 +56,10 @@ impl Admin {
         }
         let owned = map.owned_by(self.writer.node).count();
         let serving = self.table.len();
-        if serving < owned { vec![format!("{} of {owned} slots are not taken over yet", owned - serving)] } else { Vec::new() }
+        if serving < owned {
+            vec![format!("{} of {owned} slots are not taken over yet", owned - serving)]
+        } else {
+            Vec::new()
+        }
     }
 }

@@ -24,7 +24,11 @@ pub fn describe() {
     describe_counter!(LANE_REOPEN_FAILURES_TOTAL, Unit::Count, "Failed attempts to reach a store for writing");
     describe_histogram!(FOLD_SECONDS, Unit::Seconds, "From handing folded inbox rows to the store to their commit");
     describe_histogram!(FOLD_ROWS, Unit::Count, "Inbox rows in one commit");
-    describe_counter!(INBOX_GAPS_TOTAL, Unit::Count, "Deliveries that found events missing in a mailbox: a store lost some");
+    describe_counter!(
+        INBOX_GAPS_TOTAL,
+        Unit::Count,
+        "Deliveries that found events missing in a mailbox: a store lost some"
+    );
     describe_counter!(PUSHES_TOTAL, Unit::Count, "Events pushed to sessions, by way of their routers");
     describe_gauge!(ATTACHED_SESSIONS, Unit::Count, "Sessions attached to mailboxes of this node");
     describe_gauge!(SLOTS_OWNED, Unit::Count, "Slots that the map gives to this incarnation of the node");

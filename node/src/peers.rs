@@ -54,7 +54,12 @@ impl Peers {
     }
 
     /// A page of a conversation, as a member may see it, from its owner. `None` where that does not answer.
-    pub async fn events_after(&self, conversation: ConversationId, reader: UserId, after: Seq) -> Option<Vec<DeliverEvent>> {
+    pub async fn events_after(
+        &self,
+        conversation: ConversationId,
+        reader: UserId,
+        after: Seq,
+    ) -> Option<Vec<DeliverEvent>> {
         let owner = {
             let map = self.inner.map.borrow();
             let map = map.as_ref()?;

@@ -119,14 +119,17 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
     };
     supervisor.spawn(TaskSpec::fatal("slots"), slots::run(keeper, raft.map(), token.clone()));
 
-    let parts = Parts { node, config: config.clone(), raft: raft.clone(), table: table.clone(), lanes, mailboxes, stores };
+    let parts =
+        Parts { node, config: config.clone(), raft: raft.clone(), table: table.clone(), lanes, mailboxes, stores };
     let service = NodeService::new(parts);
     supervisor.spawn(TaskSpec::fatal("map watchers").abort_last(), service.push_maps());
     endpoint.serve(Arc::new(service));
 
     let started = Change::NodeStarted { node, incarnation, address: own.cluster_address.to_string() };
-    let is_announced = move |map: &tertulia_shard_map::ShardMap| map.node(node).is_some_and(|n| n.incarnation == incarnation);
-    supervisor.spawn(TaskSpec::fatal("announce"), service::announce(raft.clone(), started, is_announced, token.clone()));
+    let is_announced =
+        move |map: &tertulia_shard_map::ShardMap| map.node(node).is_some_and(|n| n.incarnation == incarnation);
+    supervisor
+        .spawn(TaskSpec::fatal("announce"), service::announce(raft.clone(), started, is_announced, token.clone()));
 
     let admin = Admin { writer, map: raft.map(), table, metrics: rendered };
     supervisor.spawn(TaskSpec::fatal("admin"), admin::run(admin, admin_listener, token));

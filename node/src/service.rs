@@ -226,8 +226,10 @@ async fn sync(shared: Arc<Shared>, slot: Slot, serving: Serving, read: SyncRead)
     // What was delivered before this call is part of its answer.
     shared.mailboxes.folder(serving.store).ok_or(Refusal::Internal)?.flush().await;
     let limit = read.limit.clamp(1, SYNC_PAGE_MAX);
-    let page =
-        store.sync_page(slot, serving.epoch, read.user, read.after, limit).await.map_err(|error| shared.refusal(&error))?;
+    let page = store
+        .sync_page(slot, serving.epoch, read.user, read.after, limit)
+        .await
+        .map_err(|error| shared.refusal(&error))?;
     let reset = read.after > page.rev;
     let rev = match page.rows.last() {
         Some(last) if page.has_more => last.rev,

@@ -147,7 +147,8 @@ impl Keeper {
         let takes = missing.iter().map(|(id, slots)| {
             let first_use = !prepared.contains(id);
             async move {
-                let store = self.stores.get(id).ok_or(StoreError::Unreadable("no [stores] entry for a store of the map"))?;
+                let store =
+                    self.stores.get(id).ok_or(StoreError::Unreadable("no [stores] entry for a store of the map"))?;
                 if first_use {
                     store.prepare(stamp).await?;
                 }

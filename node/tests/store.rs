@@ -103,13 +103,17 @@ async fn a_deposed_owner_commits_nothing_and_its_neighbour_slots_stay() {
     let mut both = old.batch([2]);
     both.slots.push((OTHER_SLOT, old.epoch));
     let refused = old.lane.append(&both).await;
-    assert!(matches!(&refused, Err(StoreError::SlotsFenced(slots)) if slots == &[SLOT]), "only the slot that moved: {refused:?}");
+    assert!(
+        matches!(&refused, Err(StoreError::SlotsFenced(slots)) if slots == &[SLOT]),
+        "only the slot that moved: {refused:?}"
+    );
     let refused = old.lane.fold(&FoldBatch { slots: vec![(SLOT, old.epoch)], ..FoldBatch::default() }).await;
     assert!(matches!(refused, Err(StoreError::SlotsFenced(_))), "mailboxes are fenced as appends are");
     assert_eq!(events_in(&cluster).await, 1);
 
     // Nor does it read with authority, and its late take-over at the old epoch gets it nothing.
-    let read = HistoryRead { conversation: pair().conversation_id(), reader: ANA, range: HistoryRange::Latest, limit: 10 };
+    let read =
+        HistoryRead { conversation: pair().conversation_id(), reader: ANA, range: HistoryRange::Latest, limit: 10 };
     assert!(matches!(old.store.history(SLOT, old.epoch, &read).await, Err(StoreError::NotOwner)));
     assert!(old.store.take_slots(&[(SLOT, Epoch::new(1))]).await.expect("the store answers").is_empty());
     let other = AppendBatch { slots: vec![(OTHER_SLOT, old.epoch)], ..AppendBatch::default() };
@@ -136,7 +140,8 @@ async fn a_taker_waits_for_the_batch_in_flight_and_sees_what_it_wrote() {
     let mut watching = cluster.sql(1).await;
     wait_for_blocked(&mut watching).await;
     transaction.commit().await.expect("the batch commits");
-    let taken = within("the take-over", Duration::from_secs(5), taking).await.expect("no panic").expect("the store answers");
+    let taken =
+        within("the take-over", Duration::from_secs(5), taking).await.expect("no panic").expect("the store answers");
     assert_eq!(taken[0].last_event, EventId::from_u128(2000), "what was in flight is part of what the taker sees");
 }
 
@@ -148,11 +153,15 @@ async fn a_batch_that_never_ends_does_not_hold_a_taker_up_for_ever() {
     config.application_name("tertulia node-1 i1 lane 0");
     let (stuck, connection) = config.connect(tokio_postgres::NoTls).await.expect("the store answers");
     let connection = tokio::spawn(connection);
-    stuck.batch_execute("BEGIN; SELECT check_fence(1, 0::smallint, 1, 1, '{5}', '{1}')").await.expect("the owner may write");
+    stuck
+        .batch_execute("BEGIN; SELECT check_fence(1, 0::smallint, 1, 1, '{5}', '{1}')")
+        .await
+        .expect("the owner may write");
 
     let new = Store::new(StoreId::new(1), &cluster.dsn(1), writer(2, 1), 2).expect("a sound DSN");
     let wanted = [(SLOT, Epoch::new(2))];
-    let taken = within("the take-over", Duration::from_secs(10), new.take_slots(&wanted)).await.expect("the store answers");
+    let taken =
+        within("the take-over", Duration::from_secs(10), new.take_slots(&wanted)).await.expect("the store answers");
     assert_eq!(taken.len(), 1);
     connection.await.expect("no panic").expect_err("the old owner's backend was ended");
 }
@@ -211,7 +220,11 @@ async fn inbox_rows_are_read_as_they_were_folded_and_cursors_only_grow() {
     for (seq, rev) in [(1, 1), (4, 2)] {
         let stored = StoredInboxRow { row: row(seq), rev: Rev::new(rev) };
         let rows = vec![(SLOT, ANA, stored)];
-        owner.lane.fold(&FoldBatch { slots: vec![(SLOT, owner.epoch)], rows, profiles: Vec::new() }).await.expect("folds");
+        owner
+            .lane
+            .fold(&FoldBatch { slots: vec![(SLOT, owner.epoch)], rows, profiles: Vec::new() })
+            .await
+            .expect("folds");
     }
     let key = InboxKey { slot: SLOT, user: ANA, conversation: pair().conversation_id() };
     let unknown = InboxKey { user: BEA, ..key };

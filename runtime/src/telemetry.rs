@@ -32,9 +32,13 @@ pub enum TelemetryError {
     Recorder(#[from] metrics_exporter_prometheus::BuildError),
 }
 
+/// openraft logs an ERROR for every request to a peer that is down, ten a second: nothing that a person must act on. A
+/// directive of the configuration for the same target wins.
+const QUIET: &str = "openraft=off";
+
 /// Sends the logs of this process to stderr, each line marked with the name of the process (`node-1`).
 pub fn init_logs(config: &LogConfig, process: &str) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&config.level)
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.level))
         .map_err(|source| TelemetryError::Level { level: config.level.clone(), source })?;
     let terminal = io::stderr().is_terminal();
     let json = match config.format {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,8 +24,7 @@ use super::{
     log::{Decision, Log, Moment, answer_duplicate, appended},
 };
 use crate::{
-    clock,
-    metrics as names,
+    clock, metrics as names,
     store::{AppendBatch, DuplicateKey, Lane, StoreError},
 };
 
@@ -176,7 +178,8 @@ impl Committer {
         let pairs: Vec<(Slot, &Append)> = commands.iter().map(|c| (c.slot, &c.append)).collect();
         let mut entropy = || rand::rng().random::<u128>();
         let previous = self.positions(&pairs);
-        let (decisions, mut batch) = self.log.assign(&pairs, Moment { now_ms: clock::unix_ms(), entropy: &mut entropy });
+        let (decisions, mut batch) =
+            self.log.assign(&pairs, Moment { now_ms: clock::unix_ms(), entropy: &mut entropy });
         self.attach_cursors(&mut batch);
 
         // What needs no commit is answered before it; what must wait goes back to the front.
@@ -262,7 +265,9 @@ impl Committer {
         let mut committed: Vec<Committed> = batch
             .slots
             .iter()
-            .filter_map(|&(slot, epoch)| Some(Committed { slot, epoch, previous: *previous.get(&slot)?, events: Vec::new() }))
+            .filter_map(|&(slot, epoch)| {
+                Some(Committed { slot, epoch, previous: *previous.get(&slot)?, events: Vec::new() })
+            })
             .collect();
         for (event, command) in batch.events.into_iter().zip(commands) {
             let origin = command.append.origin;

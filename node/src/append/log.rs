@@ -104,7 +104,9 @@ impl Log {
     pub fn missing<'a>(&self, commands: impl Iterator<Item = (Slot, &'a Append)>) -> Vec<ConversationKey> {
         let mut seen = HashSet::new();
         commands
-            .filter(|(_, append)| !self.conversations.contains(&append.conversation) && seen.insert(append.conversation))
+            .filter(|(_, append)| {
+                !self.conversations.contains(&append.conversation) && seen.insert(append.conversation)
+            })
             .map(|(slot, append)| ConversationKey { slot, id: append.conversation })
             .collect()
     }
@@ -138,7 +140,13 @@ impl Log {
         (decisions, batch)
     }
 
-    fn decide(&mut self, slot: Slot, append: &Append, batch: &mut AppendBatch, moment: &mut Moment<'_>) -> Result<Decision, Refusal> {
+    fn decide(
+        &mut self,
+        slot: Slot,
+        append: &Append,
+        batch: &mut AppendBatch,
+        moment: &mut Moment<'_>,
+    ) -> Result<Decision, Refusal> {
         check(append)?;
         let owned = self.slots.get_mut(&slot).ok_or(Refusal::NotServing)?;
         if !self.conversations.contains(&append.conversation) {
@@ -161,10 +169,16 @@ impl Log {
         if let Some(recent) =
             conversation.recent.iter().find(|r| r.sender == append.sender && r.temp_id == append.temp_id)
         {
-            return if recent.payload_hash == payload_hash { Ok(Decision::Known(recent.appended.clone())) } else { Err(Refusal::Conflict) };
+            return if recent.payload_hash == payload_hash {
+                Ok(Decision::Known(recent.appended.clone()))
+            } else {
+                Err(Refusal::Conflict)
+            };
         }
 
-        if conversation.existence == Existence::Imagined && !batch.conversations.iter().any(|c| c.id == append.conversation) {
+        if conversation.existence == Existence::Imagined
+            && !batch.conversations.iter().any(|c| c.id == append.conversation)
+        {
             batch.conversations.push(NewConversation {
                 slot,
                 id: append.conversation,

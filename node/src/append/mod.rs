@@ -84,7 +84,9 @@ impl LaneHandle {
         if let Err(error) = self.inputs.try_send(Input::Append { slot, append, reply }) {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             let (input, refusal) = match error {
-                mpsc::error::TrySendError::Full(input) => (input, Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS }),
+                mpsc::error::TrySendError::Full(input) => {
+                    (input, Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS })
+                }
                 mpsc::error::TrySendError::Closed(input) => (input, Refusal::NotServing),
             };
             if let Input::Append { reply, .. } = input {

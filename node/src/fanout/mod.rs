@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tertulia_runtime::rpc::CallOptions;
-use tertulia_shard_map::{Epoch, EventId, NodeId, ShardMap, Slot, StoreId, UserId};
+use tertulia_shard_map::{Epoch, EventId, NodeId, ShardMap, Slot, StoreId};
 use tertulia_wire::cluster::{Answer, Call, Deliver, DeliverEvent, DeliverStream, Delivery, StreamResult};
 use tokio::{
     sync::{mpsc, watch},
@@ -22,14 +22,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    append::{Committed, CommittedEvent},
+    append::Committed,
     clock,
     mailbox::MailboxHandle,
     peers::Peers,
     slots::Lanes,
     store::{LogEntry, Store, StoreError, TakenSlot},
 };
-use tail::{Effect, Outcome, PAGE_EVENTS, Purpose, SEND_BYTES_MAX, SendId, Tail};
+use tail::{Addressed, Effect, Outcome, PAGE_EVENTS, Purpose, SEND_BYTES_MAX, SendId, Tail};
 
 /// Longest time from a send to the commit of the inbox rows at its receiver.
 const DELIVER_DEADLINE: Duration = Duration::from_secs(10);
@@ -154,7 +154,9 @@ impl Driver {
                 }
             }
             Done::Read { slot, epoch, purpose, page } => {
-                let Some((store, tail)) = self.tails.get_mut(&slot).filter(|(_, tail)| tail.epoch() == epoch) else { return };
+                let Some((store, tail)) = self.tails.get_mut(&slot).filter(|(_, tail)| tail.epoch() == epoch) else {
+                    return;
+                };
                 match page {
                     Ok(entries) => tail.page(purpose, entries, effects),
                     Err(error) => {
@@ -197,7 +199,8 @@ impl Driver {
                 Effect::Pause { slot, purpose } => {
                     let Some((_, tail)) = self.tails.get(&slot) else { continue };
                     let epoch = tail.epoch();
-                    self.under_way.push(sleep(RETRY_PAUSE).map(move |()| Done::Paused { slot, epoch, purpose }).boxed());
+                    self.under_way
+                        .push(sleep(RETRY_PAUSE).map(move |()| Done::Paused { slot, epoch, purpose }).boxed());
                 }
                 Effect::Cursor { slot, epoch, event } => {
                     let Some((store, _)) = self.tails.get(&slot) else { continue };
@@ -256,19 +259,18 @@ impl Default for Outgoing {
 }
 
 impl Outgoing {
-    fn add(
-        &mut self,
-        id: SendId,
-        previous: Option<EventId>,
-        items: Vec<(Arc<CommittedEvent>, Vec<UserId>)>,
-    ) {
+    fn add(&mut self, id: SendId, previous: Option<EventId>, items: Vec<Addressed>) {
         let mut deliveries = Vec::with_capacity(items.len());
-        for (event, recipients) in items {
+        for Addressed { event, recipients } in items {
             let events = &mut self.deliver.events;
             let bytes = &mut self.bytes;
             let place = *self.places.entry(event.record.id).or_insert_with(|| {
                 *bytes += event.record.body.len();
-                events.push(DeliverEvent { record: event.record.clone(), direct: Some(event.direct), origin: event.origin });
+                events.push(DeliverEvent {
+                    record: event.record.clone(),
+                    direct: Some(event.direct),
+                    origin: event.origin,
+                });
                 (events.len() - 1) as u32
             });
             deliveries.push(Delivery { event: place, recipients });

@@ -7,7 +7,7 @@
 //! - The cursor is the id up to which every stream has acknowledged everything.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -39,13 +39,35 @@ pub enum Purpose {
     Stream(Slot),
 }
 
+/// An event and those of its recipients whose mailboxes are in one slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addressed {
+    pub event: Arc<CommittedEvent>,
+    pub recipients: Vec<UserId>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    Send { id: SendId, previous: Option<EventId>, items: Vec<(Arc<CommittedEvent>, Vec<UserId>)> },
-    Read { slot: Slot, purpose: Purpose, after: EventId },
+    Send {
+        id: SendId,
+        previous: Option<EventId>,
+        items: Vec<Addressed>,
+    },
+    Read {
+        slot: Slot,
+        purpose: Purpose,
+        after: EventId,
+    },
     /// Report a read as failed, or a send as possible again, after a pause.
-    Pause { slot: Slot, purpose: Purpose },
-    Cursor { slot: Slot, epoch: Epoch, event: EventId },
+    Pause {
+        slot: Slot,
+        purpose: Purpose,
+    },
+    Cursor {
+        slot: Slot,
+        epoch: Epoch,
+        event: EventId,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +130,9 @@ enum Catching {
     /// For what is unacknowledged to be settled.
     Waiting,
     /// `head` as it was when the read was asked for: all of the log up to it is visible to the read.
-    Reading { head: EventId },
+    Reading {
+        head: EventId,
+    },
 }
 
 impl Tail {
@@ -241,7 +265,7 @@ impl Tail {
     }
 
     /// On a stream that keeps up.
-    fn send(&mut self, to: Slot, items: Vec<(Arc<CommittedEvent>, Vec<UserId>)>, effects: &mut Vec<Effect>) {
+    fn send(&mut self, to: Slot, items: Vec<Addressed>, effects: &mut Vec<Effect>) {
         let head = self.head;
         let stream = self.streams.entry(to).or_default();
         if stream.behind.is_some() {
@@ -258,26 +282,32 @@ impl Tail {
         self.send_now(to, items, effects);
     }
 
-    fn send_now(&mut self, to: Slot, items: Vec<(Arc<CommittedEvent>, Vec<UserId>)>, effects: &mut Vec<Effect>) {
+    fn send_now(&mut self, to: Slot, items: Vec<Addressed>, effects: &mut Vec<Effect>) {
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         for item in items {
             if bytes > SEND_BYTES_MAX {
                 self.send_chunk(to, std::mem::take(&mut chunk), effects);
                 bytes = 0;
             }
-            bytes += item.0.record.body.len();
+            bytes += item.event.record.body.len();
             chunk.push(item);
         }
         self.send_chunk(to, chunk, effects);
     }
 
-    fn send_chunk(&mut self, to: Slot, items: Vec<(Arc<CommittedEvent>, Vec<UserId>)>, effects: &mut Vec<Effect>) {
+    fn send_chunk(&mut self, to: Slot, items: Vec<Addressed>, effects: &mut Vec<Effect>) {
         let (Some(first), Some(last)) = (items.first(), items.last()) else { return };
-        let (first, last) = (first.0.record.id, last.0.record.id);
+        let (first, last) = (first.event.record.id, last.event.record.id);
         self.sends += 1;
         let stream = self.streams.entry(to).or_default();
         let previous = stream.unacked.back().map(|sent| sent.last);
-        stream.unacked.push_back(Sent { number: self.sends, first, last, events: items.len(), acknowledged: Ack::Open });
+        stream.unacked.push_back(Sent {
+            number: self.sends,
+            first,
+            last,
+            events: items.len(),
+            acknowledged: Ack::Open,
+        });
         stream.events += items.len();
         effects.push(Effect::Send { id: SendId { from: self.slot, to, number: self.sends }, previous, items });
     }
@@ -296,7 +326,8 @@ impl Tail {
         let last_page = entries.len() < PAGE_EVENTS as usize;
         let last = entries.last().map_or(behind.after, |entry| entry.record.id);
         behind.scanned = if last_page { last.max(head) } else { last };
-        let items = by_mailbox_slot(entries.into_iter().map(from_log).collect(), self.slots).remove(&to).unwrap_or_default();
+        let items =
+            by_mailbox_slot(entries.into_iter().map(from_log).collect(), self.slots).remove(&to).unwrap_or_default();
         if !items.is_empty() {
             behind.state = Catching::Waiting;
             return self.send_now(to, items, effects);
@@ -334,11 +365,8 @@ fn from_log(entry: LogEntry) -> CommittedEvent {
     CommittedEvent { record: entry.record, direct: entry.direct, origin: None }
 }
 
-fn by_mailbox_slot(
-    events: Vec<CommittedEvent>,
-    slots: SlotCount,
-) -> std::collections::BTreeMap<Slot, Vec<(Arc<CommittedEvent>, Vec<UserId>)>> {
-    let mut grouped: std::collections::BTreeMap<Slot, Vec<(Arc<CommittedEvent>, Vec<UserId>)>> = Default::default();
+fn by_mailbox_slot(events: Vec<CommittedEvent>, slots: SlotCount) -> BTreeMap<Slot, Vec<Addressed>> {
+    let mut grouped: BTreeMap<Slot, Vec<Addressed>> = BTreeMap::new();
     for event in events {
         let event = Arc::new(event);
         let (lo, hi) = (event.direct.lo(), event.direct.hi());
@@ -346,8 +374,8 @@ fn by_mailbox_slot(
         for user in users {
             let of_slot = grouped.entry(slots.of_user(user)).or_default();
             match of_slot.last_mut() {
-                Some((last, recipients)) if Arc::ptr_eq(last, &event) => recipients.push(user),
-                _ => of_slot.push((event.clone(), vec![user])),
+                Some(last) if Arc::ptr_eq(&last.event, &event) => last.recipients.push(user),
+                _ => of_slot.push(Addressed { event: event.clone(), recipients: vec![user] }),
             }
         }
     }

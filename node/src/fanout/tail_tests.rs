@@ -73,7 +73,14 @@ impl World {
         let zero = EventId::from_u128(0);
         let taken = TakenSlot { slot: SLOT, epoch: Epoch::new(1), last_event: zero, mailbox_cursor: zero };
         let tail = Tail::new(&taken, slots(), &mut Vec::new());
-        Self { tail, log: Vec::new(), told_up_to: zero, under_way: VecDeque::new(), mailboxes: BTreeMap::new(), cursor: zero }
+        Self {
+            tail,
+            log: Vec::new(),
+            told_up_to: zero,
+            under_way: VecDeque::new(),
+            mailboxes: BTreeMap::new(),
+            cursor: zero,
+        }
     }
 
     fn last_id(&self) -> EventId {
@@ -112,7 +119,8 @@ impl World {
             Told::No => return,
         };
         self.told_up_to = self.last_id();
-        let events = events.into_iter().map(|e| CommittedEvent { record: e.record, direct: e.direct, origin: None }).collect();
+        let events =
+            events.into_iter().map(|e| CommittedEvent { record: e.record, direct: e.direct, origin: None }).collect();
         let mut effects = Vec::new();
         self.tail.committed(Committed { slot: SLOT, epoch: Epoch::new(1), previous, events }, &mut effects);
         self.take(effects);
@@ -127,7 +135,7 @@ impl World {
         let mut effects = Vec::new();
         match effect {
             Effect::Send { id, previous, items } => {
-                let ids: Vec<EventId> = items.iter().map(|(event, _)| event.record.id).collect();
+                let ids: Vec<EventId> = items.iter().map(|item| item.event.record.id).collect();
                 let outcome = match fate {
                     Fate::Good => self.receive(id, previous, &ids),
                     // Lost on the way, or its answer was: the receiver may have it.
@@ -142,7 +150,8 @@ impl World {
             }
             Effect::Read { purpose, after, .. } => match fate {
                 Fate::Good => {
-                    let page = self.log.iter().filter(|e| e.record.id > after).take(PAGE_EVENTS as usize).cloned().collect();
+                    let page =
+                        self.log.iter().filter(|e| e.record.id > after).take(PAGE_EVENTS as usize).cloned().collect();
                     self.tail.page(purpose, page, &mut effects);
                 }
                 Fate::Bad => self.tail.read_failed(purpose, &mut effects),
@@ -217,7 +226,9 @@ fn a_stream_that_does_not_keep_up_is_fed_from_the_log_and_the_others_do_not_wait
     for _ in 0..20 {
         world.commit(200, 0, Told::Yes);
         // Everybody but the slow one answers.
-        while let Some(place) = world.under_way.iter().position(|e| !matches!(e, Effect::Send { id, .. } if id.to == slow)) {
+        while let Some(place) =
+            world.under_way.iter().position(|e| !matches!(e, Effect::Send { id, .. } if id.to == slow))
+        {
             world.settle(place as u8, Fate::Good);
         }
     }

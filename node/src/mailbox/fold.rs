@@ -42,7 +42,9 @@ pub enum Folded {
     /// Seen before.
     Duplicate,
     /// Events after this seq are missing in between.
-    Gap { after: Seq },
+    Gap {
+        after: Seq,
+    },
 }
 
 pub fn fold(row: Option<&InboxRow>, item: &FoldItem) -> Folded {

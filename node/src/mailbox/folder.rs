@@ -44,11 +44,30 @@ pub struct FolderSettings {
 }
 
 pub(super) enum Job {
-    Fold { slot: Slot, epoch: Epoch, items: Vec<FoldItem>, ticket: Arc<Ticket>, stream: usize },
-    Attach { slot: Slot, epoch: Epoch, user: UserId, name: Option<String>, reply: Responder },
+    Fold(FoldJob),
+    Attach(AttachJob),
     Flush(oneshot::Sender<()>),
     Open(Slot, Epoch),
     Close(Slot),
+}
+
+/// The deliveries of one stream.
+pub(super) struct FoldJob {
+    pub slot: Slot,
+    pub epoch: Epoch,
+    pub items: Vec<FoldItem>,
+    pub ticket: Arc<Ticket>,
+    /// Which stream of the ticket.
+    pub stream: usize,
+}
+
+/// A session that wants to know its mailbox's rev.
+pub(super) struct AttachJob {
+    pub slot: Slot,
+    pub epoch: Epoch,
+    pub user: UserId,
+    pub name: Option<String>,
+    pub reply: Responder,
 }
 
 #[derive(Clone)]
@@ -98,8 +117,8 @@ struct Folder {
 /// The jobs of one commit.
 #[derive(Default)]
 struct Round {
-    folds: Vec<(Slot, Epoch, Vec<FoldItem>, Arc<Ticket>, usize)>,
-    attaches: Vec<(Slot, Epoch, UserId, Option<String>, Responder)>,
+    folds: Vec<FoldJob>,
+    attaches: Vec<AttachJob>,
     flushes: Vec<oneshot::Sender<()>>,
     items: usize,
 }
@@ -159,12 +178,12 @@ pub async fn run(
 impl Folder {
     fn take(&mut self, job: Job, round: &mut Round) {
         match job {
-            Job::Fold { slot, epoch, items, ticket, stream } => {
+            Job::Fold(fold) => {
                 // An item-less stream still counts, so that it is answered.
-                round.items += items.len().max(1);
-                round.folds.push((slot, epoch, items, ticket, stream));
+                round.items += fold.items.len().max(1);
+                round.folds.push(fold);
             }
-            Job::Attach { slot, epoch, user, name, reply } => round.attaches.push((slot, epoch, user, name, reply)),
+            Job::Attach(attach) => round.attaches.push(attach),
             Job::Flush(done) => round.flushes.push(done),
             Job::Open(slot, epoch) => {
                 self.forget_slot(slot);
@@ -184,30 +203,30 @@ impl Folder {
 
     async fn cycle(&mut self, mut round: Round, stop: &CancellationToken) -> anyhow::Result<()> {
         // Dropping a ticket unmarked sends its stream again; dropping a responder would be an internal error.
-        round.folds.retain(|fold| self.slots.get(&fold.0) == Some(&fold.1));
+        round.folds.retain(|fold| self.slots.get(&fold.slot) == Some(&fold.epoch));
         let (kept, stale): (Vec<_>, Vec<_>) =
-            round.attaches.into_iter().partition(|attach| self.slots.get(&attach.0) == Some(&attach.1));
-        stale.into_iter().for_each(|attach| attach.4.refuse(Refusal::NotServing));
+            round.attaches.into_iter().partition(|attach| self.slots.get(&attach.slot) == Some(&attach.epoch));
+        stale.into_iter().for_each(|attach| attach.reply.refuse(Refusal::NotServing));
         round.attaches = kept;
 
         if let Err(error) = self.load(&round).await {
             tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(&error), "inbox rows cannot be loaded");
-            round.attaches.into_iter().for_each(|attach| attach.4.refuse(Refusal::StoreUnavailable));
+            round.attaches.into_iter().for_each(|attach| attach.reply.refuse(Refusal::StoreUnavailable));
             return Ok(());
         }
         let mut batch = self.fold(&mut round).await;
         self.rename(&round, &mut batch);
         if (!batch.rows.is_empty() || !batch.profiles.is_empty()) && !self.commit(&batch, stop).await? {
             self.forget(&batch);
-            round.attaches.into_iter().for_each(|attach| attach.4.refuse(Refusal::StoreUnavailable));
+            round.attaches.into_iter().for_each(|attach| attach.reply.refuse(Refusal::StoreUnavailable));
             return Ok(());
         }
-        for (_, _, _, ticket, stream) in &round.folds {
-            ticket.commit(*stream);
+        for fold in &round.folds {
+            fold.ticket.commit(fold.stream);
         }
-        for (_, _, user, _, reply) in round.attaches {
-            let rev = self.revs.get_mut(&user).map_or(Rev::ZERO, |(_, rev)| *rev);
-            reply.send(Answer::Attach { rev });
+        for attach in round.attaches {
+            let rev = self.revs.get_mut(&attach.user).map_or(Rev::ZERO, |(_, rev)| *rev);
+            attach.reply.send(Answer::Attach { rev });
         }
         for done in round.flushes {
             let _ = done.send(());
@@ -226,16 +245,18 @@ impl Folder {
             }
         };
         let mut seen_rows = HashSet::new();
-        for (slot, _, items, _, _) in &round.folds {
-            for item in items {
-                want_user(*slot, item.user, &self.revs);
-                if !self.rows.contains(&(item.user, item.conversation)) && seen_rows.insert((item.user, item.conversation)) {
-                    keys.push(InboxKey { slot: *slot, user: item.user, conversation: item.conversation });
+        for fold in &round.folds {
+            for item in &fold.items {
+                want_user(fold.slot, item.user, &self.revs);
+                if !self.rows.contains(&(item.user, item.conversation))
+                    && seen_rows.insert((item.user, item.conversation))
+                {
+                    keys.push(InboxKey { slot: fold.slot, user: item.user, conversation: item.conversation });
                 }
             }
         }
-        for (slot, _, user, _, _) in &round.attaches {
-            want_user(*slot, *user, &self.revs);
+        for attach in &round.attaches {
+            want_user(attach.slot, attach.user, &self.revs);
         }
         if !users.is_empty() {
             let revs = self.lane.store().load_revs(&users).await?;
@@ -256,13 +277,13 @@ impl Folder {
     async fn fold(&mut self, round: &mut Round) -> FoldBatch {
         let mut changed: BTreeMap<RowKey, Slot> = BTreeMap::new();
         let mut kept = Vec::with_capacity(round.folds.len());
-        for (slot, epoch, items, ticket, stream) in round.folds.drain(..) {
+        for fold in round.folds.drain(..) {
             let mut whole = true;
-            for item in &items {
-                whole &= self.fold_item(slot, item, &mut changed).await;
+            for item in &fold.items {
+                whole &= self.fold_item(fold.slot, item, &mut changed).await;
             }
             if whole {
-                kept.push((slot, epoch, items, ticket, stream));
+                kept.push(fold);
             }
         }
         round.folds = kept;
@@ -295,16 +316,24 @@ impl Folder {
                     // Acknowledged events are committed, so a gap means that the store has lost some, or was restored.
                     metrics::counter!(names::INBOX_GAPS_TOTAL).increment(1);
                     tracing::warn!(conversation = %item.conversation, %after, seq = %item.seq, "a gap in a mailbox: asking the conversation's owner");
-                    let Some(missing) = self.peers.events_after(item.conversation, item.user, after).await else { return false };
+                    let Some(missing) = self.peers.events_after(item.conversation, item.user, after).await else {
+                        return false;
+                    };
                     let before = after;
                     for event in missing.iter().filter(|event| event.record.seq < item.seq) {
                         let Some((_, row)) = self.rows.get_mut(&key) else { return false };
-                        if let Folded::Changed(new) = fold(row.as_ref(), &FoldItem { peer: item.peer, ..FoldItem::new(item.user, event) }) {
+                        if let Folded::Changed(new) =
+                            fold(row.as_ref(), &FoldItem { peer: item.peer, ..FoldItem::new(item.user, event) })
+                        {
                             *row = Some(new);
                             changed.insert(key, slot);
                         }
                     }
-                    let progressed = self.rows.get_mut(&key).and_then(|(_, row)| row.as_ref()).is_some_and(|row| row.last_seq > before);
+                    let progressed = self
+                        .rows
+                        .get_mut(&key)
+                        .and_then(|(_, row)| row.as_ref())
+                        .is_some_and(|row| row.last_seq > before);
                     if !progressed {
                         return false;
                     }
@@ -314,9 +343,11 @@ impl Folder {
     }
 
     fn rename(&mut self, round: &Round, batch: &mut FoldBatch) {
-        for (slot, _, user, name, _) in &round.attaches {
+        for AttachJob { slot, user, name, .. } in &round.attaches {
             let Some(name) = name else { continue };
-            if self.names.get_mut(user).is_some_and(|known| known == name) || batch.profiles.iter().any(|(_, p)| p.user == *user) {
+            if self.names.get_mut(user).is_some_and(|known| known == name)
+                || batch.profiles.iter().any(|(_, p)| p.user == *user)
+            {
                 continue;
             }
             self.names.insert(*user, name.clone());

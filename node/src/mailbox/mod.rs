@@ -92,7 +92,10 @@ impl MailboxHandle {
     }
 
     /// `None` where nothing is promised.
-    pub fn deliver_locally(&self, deliver: Deliver) -> impl Future<Output = Option<Vec<StreamResult>>> + Send + 'static {
+    pub fn deliver_locally(
+        &self,
+        deliver: Deliver,
+    ) -> impl Future<Output = Option<Vec<StreamResult>>> + Send + 'static {
         let (sender, receiver) = oneshot::channel();
         self.try_deliver(deliver, DeliverReply::Local(sender));
         async move { receiver.await.ok() }
@@ -147,7 +150,10 @@ struct Ticket {
 
 impl Ticket {
     fn new(streams: usize, reply: DeliverReply) -> Arc<Self> {
-        Arc::new(Self { committed: (0..streams).map(|_| AtomicBool::new(false)).collect(), reply: Mutex::new(Some(reply)) })
+        Arc::new(Self {
+            committed: (0..streams).map(|_| AtomicBool::new(false)).collect(),
+            reply: Mutex::new(Some(reply)),
+        })
     }
 
     fn commit(&self, stream: usize) {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     DeliverReply, Input, MailboxInputs, RETRY_AFTER_MS, Ticket,
     fold::FoldItem,
-    folder::{FolderHandle, Job},
+    folder::{AttachJob, FoldJob, FolderHandle, Job},
 };
 use crate::metrics as names;
 
@@ -114,13 +114,11 @@ impl Sessions {
             return reply.refuse(Refusal::Overloaded { retry_after_ms: 10 * RETRY_AFTER_MS });
         }
         attached.push(Attached { session: attach.session, connection: connection.id() });
-        let router = self
-            .routers
-            .entry(connection.id())
-            .or_insert_with(|| Router { connection, sessions: HashMap::new() });
+        let router =
+            self.routers.entry(connection.id()).or_insert_with(|| Router { connection, sessions: HashMap::new() });
         router.sessions.insert(attach.session, (slot, attach.user));
-        let job = Job::Attach { slot, epoch: mailboxes.epoch, user: attach.user, name: attach.name, reply };
-        if let Err(Job::Attach { reply, .. }) = folder.try_send(job) {
+        let job = AttachJob { slot, epoch: mailboxes.epoch, user: attach.user, name: attach.name, reply };
+        if let Err(Job::Attach(AttachJob { reply, .. })) = folder.try_send(Job::Attach(job)) {
             reply.refuse(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });
         }
         self.count();
@@ -188,9 +186,9 @@ impl Sessions {
             if let Some(last) = last {
                 mailboxes.streams.insert(stream.from, last);
             }
-            let job = Job::Fold { slot: stream.to, epoch: mailboxes.epoch, items, ticket: ticket.clone(), stream: place };
+            let job = FoldJob { slot: stream.to, epoch: mailboxes.epoch, items, ticket: ticket.clone(), stream: place };
             if let Some(folder) = self.folders.get(&mailboxes.store)
-                && folder.try_send(job).is_err()
+                && folder.try_send(Job::Fold(job)).is_err()
             {
                 // Nothing is promised for this stream, so what follows on it must not be taken either.
                 mailboxes.streams.remove(&stream.from);

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tertulia_shard_map::{ConversationId, DirectPair, Epoch, EventId, MessageNo, Seq, Slot, UserId};
-use tertulia_wire::{EventKind, EventRecord, cluster::{HistoryEvents, HistoryRange, HistoryRead}, limits::HISTORY_PAGE_BYTES};
+use tertulia_wire::{
+    EventKind, EventRecord,
+    cluster::{HistoryEvents, HistoryRange, HistoryRead},
+    limits::HISTORY_PAGE_BYTES,
+};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -76,7 +80,12 @@ pub struct StoredEvent {
 
 impl Store {
     /// A page of a conversation, in ascending order of seq. `None` where the reader is not a member, or nothing is there.
-    pub async fn history(&self, slot: Slot, epoch: Epoch, read: &HistoryRead) -> Result<Option<HistoryEvents>, StoreError> {
+    pub async fn history(
+        &self,
+        slot: Slot,
+        epoch: Epoch,
+        read: &HistoryRead,
+    ) -> Result<Option<HistoryEvents>, StoreError> {
         let (node, incarnation) = self.writer_columns();
         let (sql, bound) = match read.range {
             HistoryRange::After(seq) => (HISTORY_AFTER, column(seq.get())),

@@ -86,7 +86,14 @@ impl Store {
     }
 
     /// The rows of a mailbox that changed after `after`, least recently changed first.
-    pub async fn sync_page(&self, slot: Slot, epoch: Epoch, user: UserId, after: Rev, limit: u32) -> Result<SyncPage, StoreError> {
+    pub async fn sync_page(
+        &self,
+        slot: Slot,
+        epoch: Epoch,
+        user: UserId,
+        after: Rev,
+        limit: u32,
+    ) -> Result<SyncPage, StoreError> {
         let (node, incarnation) = self.writer_columns();
         let after = i64::try_from(after.get()).unwrap_or(i64::MAX);
         let client = self.reader().await?;

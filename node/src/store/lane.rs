@@ -6,8 +6,8 @@ use tertulia_wire::{EventRecord, cluster::NamedUser};
 use tokio_postgres::{Client, NoTls, Statement, types::ToSql};
 
 use super::{
-    REPLY_TIMEOUT, Store, StoreError, StoredInboxRow, column, conversation_column, event_column, slot_column, user_column,
-    writer_name,
+    REPLY_TIMEOUT, Store, StoreError, StoredInboxRow, column, conversation_column, event_column, slot_column,
+    user_column, writer_name,
 };
 
 const OPEN: &str = "SELECT open_lane($1, $2, $3, $4)";

@@ -129,9 +129,10 @@ impl Store {
             // A custom plan names the one partition that is asked for; a generic one would lock them all.
             .options(format!("-c statement_timeout={} -c jit=off", STATEMENT_TIMEOUT.as_millis()));
         let mut reading = config.clone();
-        reading
-            .application_name(format!("{} read", writer_name(writer)))
-            .options(format!("-c statement_timeout={} -c jit=off -c plan_cache_mode=force_custom_plan", STATEMENT_TIMEOUT.as_millis()));
+        reading.application_name(format!("{} read", writer_name(writer))).options(format!(
+            "-c statement_timeout={} -c jit=off -c plan_cache_mode=force_custom_plan",
+            STATEMENT_TIMEOUT.as_millis()
+        ));
         let manager = Manager::from_config(reading, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let pool = Pool::builder(manager)
             .max_size(pool_size)

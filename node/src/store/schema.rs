@@ -14,7 +14,8 @@ mod embedded {
 const SCHEMA_LOCK: i64 = 0x7465_7274_756c_6961;
 
 const LOCK: &str = "SELECT pg_advisory_lock($1)";
-const STAMP: &str = "INSERT INTO store_identity (cluster_id, store_id, slots) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+const STAMP: &str =
+    "INSERT INTO store_identity (cluster_id, store_id, slots) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
 const READ_STAMP: &str = "SELECT cluster_id, store_id, slots FROM store_identity";
 /// By primary key of slot_fence.
 const MISSING_SLOTS: &str = "SELECT want.slot FROM unnest($1::int[]) AS want (slot) \
