@@ -11,7 +11,7 @@ use tertulia_wire::{
 use tokio::time::Instant;
 
 use super::{HoldReason, Key, Routes, Verdict};
-use crate::session::{Failure, Mailslot, Outcome, Work};
+use crate::session::{Failure, Mailslot, Outcome, Ticket, Work};
 
 /// Slots that one `profile:get` asks at the same time.
 const PROFILE_SLOTS_AT_ONCE: usize = 8;
@@ -22,11 +22,12 @@ const PROFILE_SLOTS_AT_ONCE: usize = 8;
 pub async fn perform(
     routes: Arc<Routes>,
     mailslot: Arc<Mailslot>,
+    ticket: Ticket,
     work: Work,
     deadline: Instant,
     trace: Option<TraceId>,
-) -> Outcome {
-    match work {
+) -> (Ticket, Outcome) {
+    let outcome = match work {
         Work::Append { append, attempt } => {
             if attempt > 0 {
                 // Boxed, as everything rare here: the future's size is paid for every message.
@@ -35,7 +36,8 @@ pub async fn perform(
             send(&routes, append, deadline, trace).await
         }
         other => Box::pin(held(routes, mailslot, other, deadline, trace)).await,
-    }
+    };
+    (ticket, outcome)
 }
 
 async fn send(routes: &Routes, append: Append, deadline: Instant, trace: Option<TraceId>) -> Outcome {

@@ -86,8 +86,7 @@ impl Sessions {
 
         let (routes, slot) = (self.routes.clone(), mailslot.clone());
         let start = move |ticket: Ticket, work: Work, deadline: Instant| {
-            let outcome = perform(routes.clone(), slot.clone(), work, deadline.into(), trace);
-            async move { (ticket, outcome.await) }
+            perform(routes.clone(), slot.clone(), ticket, work, deadline.into(), trace)
         };
         let core = Core::new(self.shared.clone(), id, format, bearer, now);
         let end = Box::pin(Driver::new(socket, core, mailslot.clone(), self.clone(), start, now)).await;
@@ -126,13 +125,16 @@ impl End {
     }
 }
 
+/// Boxed, because [`FuturesUnordered`] keeps room for one future even where it has none.
+type Running<F> = FuturesUnordered<Pin<Box<F>>>;
+
 struct Driver<S, F> {
     socket: WebSocketStream<TcpStream>,
     core: Core,
     mailslot: Arc<Mailslot>,
     sessions: Sessions,
     start: S,
-    work: FuturesUnordered<F>,
+    work: Running<F>,
     effects: Vec<Effect>,
     /// Encoded envelopes for the client, and their bytes.
     out: VecDeque<Bytes>,
@@ -270,7 +272,9 @@ where
                 }
                 Effect::Push(push) => self.encode(&Outbound::Push(push)),
                 Effect::SignIn(user) => self.mailslot.sign_in(user),
-                Effect::Start { ticket, work, deadline } => self.work.push((self.start)(ticket, work, deadline)),
+                Effect::Start { ticket, work, deadline } => {
+                    self.work.push(Box::pin((self.start)(ticket, work, deadline)));
+                }
                 Effect::Ping => self.ping = true,
                 Effect::Close(code) => {
                     let until = Instant::now() + CLOSE_GRACE;

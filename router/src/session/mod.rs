@@ -18,6 +18,7 @@ pub use self::{
     core::{Policy, Shared, Work},
     driver::{Client, Sessions},
     held::HeldBytes,
+    lanes::Ticket,
     mailslot::{Mailslot, SignedIn},
     outcome::{Failure, Outcome},
     pushes::{RouterInbox, unix_ms},
