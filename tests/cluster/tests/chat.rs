@@ -2,9 +2,7 @@
 
 use tertulia_shard_map::{DirectPair, Rev, Seq};
 use tertulia_test_support::{Cluster, client::message, eventually};
-use tertulia_wire::client::{
-    Command, ErrorCode, Event, Format, HistoryQuery, ProfileQuery, Reply, SendMessage,
-};
+use tertulia_wire::client::{Command, ErrorCode, Event, Format, HistoryQuery, ProfileQuery, Reply, SendMessage};
 
 fn contents(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.content.as_deref().unwrap_or("?")).collect()
@@ -66,7 +64,8 @@ async fn what_was_missed_is_in_the_list_and_in_the_history() {
     assert_eq!(contents(&bea.history(conversation).await), (1..=7).map(|n| format!("message {n}")).collect::<Vec<_>>());
 
     // Pages in both directions meet without a hole.
-    let query = |after_seq, before_seq| HistoryQuery { conversation_id: conversation, after_seq, before_seq, limit: Some(3) };
+    let query =
+        |after_seq, before_seq| HistoryQuery { conversation_id: conversation, after_seq, before_seq, limit: Some(3) };
     let newest = bea.history_page(query(None, None)).await.expect("a member reads");
     assert_eq!((contents(&newest.events), newest.has_more), (vec!["message 5", "message 6", "message 7"], true));
     let older = bea.history_page(query(None, Some(Seq::new(5)))).await.expect("a member reads");

@@ -458,11 +458,7 @@ impl Drop for Cluster {
     }
 }
 
-/// openraft calls every peer that is away for a moment an ERROR; what is fatal to it ends the process, with a line of ours.
 fn is_error(line: &str) -> bool {
-    if line.contains(r#""target":"openraft"#) {
-        return false;
-    }
     line.contains(r#""level":"ERROR""#) || line.contains(" ERROR ") || line.contains("panicked at")
 }
 
