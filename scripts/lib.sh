@@ -248,7 +248,12 @@ start_postgres() {
     fi
     # Rewritten at every start, so that it follows the configuration and this script.
     postgres_settings "$dir" | "${PG_RUN[@]}" tee "$dir/tertulia.conf" >/dev/null
-    spawn postgres "${PG_RUN[@]}" "$PG_BIN/postgres" -D "$dir/data"
+    # One that was just killed leaves children, which keep the next from starting until they have noticed.
+    local deadline=$((SECONDS + STOP_SECONDS))
+    until is_ready postgres || ((SECONDS >= deadline)); do
+        pid_of postgres >/dev/null || spawn postgres "${PG_RUN[@]}" "$PG_BIN/postgres" -D "$dir/data"
+        sleep 0.2
+    done
     cd "$ROOT" || return
 }
 
