@@ -26,8 +26,9 @@ use crate::{
 
 const ATTACHES_AT_ONCE: usize = 64;
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Wait before the next round where some sessions could not be attached.
-const ROUND_WAIT: Duration = Duration::from_millis(100);
+/// Wait before the next round where some sessions could not be attached; doubles up to the second.
+const ROUND_WAIT_MIN: Duration = Duration::from_millis(50);
+const ROUND_WAIT_MAX: Duration = Duration::from_secs(1);
 const DETACHES_AT_ONCE: usize = 64;
 const DETACHES_QUEUED_MAX: usize = 16 * 1024;
 const DETACH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -84,6 +85,7 @@ pub async fn detach(routes: Arc<Routes>, mut ended: mpsc::Receiver<Ended>, shutd
 /// Attaches sessions again, as long as the router lives.
 pub async fn reattach(routes: Arc<Routes>, registry: Registry, detacher: Detacher, shutdown: CancellationToken) {
     let mut changes = routes.changes();
+    let mut round_wait = ROUND_WAIT_MIN;
     loop {
         changes.mark_unchanged();
         let misplaced = misplaced(&routes, &registry);
@@ -99,11 +101,14 @@ pub async fn reattach(routes: Arc<Routes>, registry: Registry, detacher: Detache
                     Err(NotNow) => failed += 1,
                 }
             }
-            tracing::info!(sessions = total - failed, failed, "attached sessions again");
+            if failed < total {
+                tracing::info!(sessions = total - failed, failed, "attached sessions again");
+            }
         }
-        let pause = async { if failed > 0 { sleep(ROUND_WAIT).await } else { drop(changes.changed().await) } };
+        let retry = async { if failed > 0 { sleep(round_wait).await } else { std::future::pending().await } };
         tokio::select! {
-            () = pause => {}
+            () = retry => round_wait = (round_wait * 2).min(ROUND_WAIT_MAX),
+            _ = changes.changed() => round_wait = ROUND_WAIT_MIN,
             () = shutdown.cancelled() => return,
         }
     }

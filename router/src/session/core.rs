@@ -25,6 +25,7 @@ use super::{
     held::HeldBytes,
     lanes::{End, Lanes, PendingSend, State, Ticket},
     outcome::{self, Failure, Outcome, Query},
+    pushes::unix_ms,
 };
 use crate::auth::{Identity, TokenError, Verifier};
 
@@ -58,6 +59,12 @@ pub struct Shared {
 pub struct Now {
     pub instant: Instant,
     pub unix_ms: i64,
+}
+
+impl Now {
+    pub fn read() -> Self {
+        Self { instant: Instant::now(), unix_ms: unix_ms() }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -16,10 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Sink, StreamExt, stream::FuturesUnordered};
-use tertulia_shard_map::SessionId;
-use tertulia_wire::{
-    TraceId,
-    client::{CloseCode, Format, FrameBuilder, Outbound, Push, Reply, Resync, encode_outbound},
+use tertulia_wire::client::{
+    CloseCode, Format, FrameBuilder, Outbound, Push, Reply, Resync, ResyncReason, encode_outbound,
 };
 use tokio::{
     io::{AsyncRead, ReadBuf},
@@ -35,18 +33,13 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    attachments::{Detacher, Ended},
     core::{Core, Effect, Now, Shared, Work},
     lanes::Ticket,
     mailslot::Mailslot,
     outcome::{Outcome, code_name},
-    pushes::unix_ms,
-    registry::Registry,
+    sessions::End,
 };
-use crate::{
-    metrics::{ACTIVE_CONNECTIONS, ERRORS, RESYNCS, SESSIONS_CLOSED},
-    routing::{Routes, perform},
-};
+use crate::metrics::{ERRORS, RESYNCS};
 
 /// A frame with several envelopes is not made larger than this.
 const FRAME_BYTES: usize = 64 * 1024;
@@ -57,82 +50,14 @@ const CLOSE_GRACE: Duration = Duration::from_secs(3);
 /// Of a client that was told off for a frame too large: what is read of the rest, so that it can hear so.
 const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What sessions need of the router. Cheap to clone.
-#[derive(Clone)]
-pub struct Sessions {
-    pub shared: Arc<Shared>,
-    pub routes: Arc<Routes>,
-    pub registry: Registry,
-    pub detacher: Detacher,
-}
-
-/// What the handshake said.
-pub struct Client {
-    pub format: Format,
-    pub bearer: Option<Box<str>>,
-    pub trace: Option<TraceId>,
-}
-
-impl Sessions {
-    /// Runs one session to its end.
-    pub async fn run(&self, socket: WebSocketStream<TcpStream>, client: Client) {
-        let Client { format, bearer, trace } = client;
-        let id = new_session_id();
-        let now = now();
-        let mailslot = Arc::new(Mailslot::new(id, format, self.shared.policy.queue_bytes));
-        let registration = self.registry.register(mailslot.clone());
-        metrics::gauge!(ACTIVE_CONNECTIONS).increment(1.0);
-        tracing::debug!(session = %id, trace_id = trace.map(tracing::field::display), "session begins");
-
-        let (routes, slot) = (self.routes.clone(), mailslot.clone());
-        let start = move |ticket: Ticket, work: Work, deadline: Instant| {
-            perform(routes.clone(), slot.clone(), ticket, work, deadline.into(), trace)
-        };
-        let core = Core::new(self.shared.clone(), id, format, bearer, now);
-        let end = Box::pin(Driver::new(socket, core, mailslot.clone(), self.clone(), start, now)).await;
-
-        drop(registration);
-        if let Some(signed_in) = mailslot.signed_in() {
-            self.detacher.ended(Ended { user: signed_in.user, session: id });
-        }
-        metrics::gauge!(ACTIVE_CONNECTIONS).decrement(1.0);
-        metrics::counter!(SESSIONS_CLOSED, "reason" => end.as_str()).increment(1);
-        let trace_id = trace.map(tracing::field::display);
-        tracing::debug!(session = %id, trace_id, reason = end.as_str(), "session ended");
-    }
-}
-
-/// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// By the client, in whatever way.
-    Client,
-    Closed(CloseCode),
-}
-
-impl End {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Closed(CloseCode::GoingAway) => "going_away",
-            Self::Closed(CloseCode::WrongFrameType) => "wrong_frame_type",
-            Self::Closed(CloseCode::TooBig) => "too_big",
-            Self::Closed(CloseCode::Unauthorized) => "unauthorized",
-            Self::Closed(CloseCode::HelloTimeout) => "hello_timeout",
-            Self::Closed(CloseCode::PingTimeout) => "ping_timeout",
-            Self::Closed(CloseCode::TooSlow) => "too_slow",
-        }
-    }
-}
-
 /// Boxed, because [`FuturesUnordered`] keeps room for one future even where it has none.
 type Running<F> = FuturesUnordered<Pin<Box<F>>>;
 
-struct Driver<S, F> {
+pub(super) struct Driver<S, F> {
     socket: WebSocketStream<TcpStream>,
     core: Core,
     mailslot: Arc<Mailslot>,
-    sessions: Sessions,
+    shared: Arc<Shared>,
     start: S,
     work: Running<F>,
     effects: Vec<Effect>,
@@ -161,11 +86,11 @@ where
     S: Fn(Ticket, Work, Instant) -> F,
     F: Future<Output = (Ticket, Outcome)>,
 {
-    fn new(
+    pub(super) fn new(
         socket: WebSocketStream<TcpStream>,
         core: Core,
         mailslot: Arc<Mailslot>,
-        sessions: Sessions,
+        shared: Arc<Shared>,
         start: S,
         now: Now,
     ) -> Self {
@@ -174,7 +99,7 @@ where
             socket,
             core,
             mailslot,
-            sessions,
+            shared,
             start,
             work: FuturesUnordered::new(),
             effects: Vec::new(),
@@ -190,7 +115,7 @@ where
     }
 
     fn queue_bytes(&self) -> usize {
-        self.sessions.shared.policy.queue_bytes
+        self.shared.policy.queue_bytes
     }
 
     /// Nothing more is to be produced for a client that has this much to read.
@@ -202,7 +127,7 @@ where
     fn poll_work(&mut self, cx: &mut Context<'_>) {
         while !self.work.is_empty() && !self.is_full() && self.closing.is_none() {
             let Poll::Ready(Some((ticket, outcome))) = self.work.poll_next_unpin(cx) else { return };
-            self.core.done(ticket, outcome, now(), &mut self.effects);
+            self.core.done(ticket, outcome, Now::read(), &mut self.effects);
             self.apply();
         }
     }
@@ -219,7 +144,7 @@ where
             self.encode(&Outbound::Push(Push::Resync(Resync { reason })));
         }
         if taken.going_away {
-            self.core.go_away(rand::random(), now(), &mut self.effects);
+            self.core.go_away(rand::random(), Now::read(), &mut self.effects);
             self.apply();
         }
     }
@@ -231,7 +156,7 @@ where
                 return None;
             }
             let Poll::Ready(message) = self.socket.poll_next_unpin(cx) else { return None };
-            let now = now();
+            let now = Now::read();
             self.core.heard(now);
             match (message, self.mailslot.format) {
                 (Some(Ok(Message::Text(text))), Format::Json) => {
@@ -383,7 +308,7 @@ where
     /// `Some` where the session is over.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Option<End> {
         loop {
-            let now = now();
+            let now = Now::read();
             if let Some(blocked) = self.blocked
                 && blocked + self.stall() <= now.instant
             {
@@ -420,7 +345,7 @@ where
     }
 
     fn stall(&self) -> Duration {
-        self.sessions.shared.policy.ping_interval
+        self.shared.policy.ping_interval
     }
 
     fn arm(&mut self, due: Instant) {
@@ -519,19 +444,9 @@ const OUT_IDLE_CAPACITY: usize = 8;
 /// Deadlines closer than this are met a little late.
 const TICK_MIN: Duration = Duration::from_millis(1);
 
-fn now() -> Now {
-    Now { instant: Instant::now(), unix_ms: unix_ms() }
-}
-
-fn resync_name(reason: tertulia_wire::client::ResyncReason) -> &'static str {
+fn resync_name(reason: ResyncReason) -> &'static str {
     match reason {
-        tertulia_wire::client::ResyncReason::Overflow => "overflow",
-        tertulia_wire::client::ResyncReason::OwnerChanged => "owner_changed",
+        ResyncReason::Overflow => "overflow",
+        ResyncReason::OwnerChanged => "owner_changed",
     }
-}
-
-/// A ULID: 48 bits of milliseconds, 80 random ones.
-fn new_session_id() -> SessionId {
-    let random: u128 = rand::random();
-    SessionId::from_u128(((unix_ms() as u128) << 80) | (random >> 48))
 }

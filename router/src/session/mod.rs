@@ -12,15 +12,16 @@ mod mailslot;
 mod outcome;
 mod pushes;
 mod registry;
+mod sessions;
 
 pub use self::{
     attachments::{Detacher, Ended, detach, reattach},
     core::{Policy, Shared, Work},
-    driver::{Client, Sessions},
     held::HeldBytes,
     lanes::Ticket,
     mailslot::{Mailslot, SignedIn},
     outcome::{Failure, Outcome},
     pushes::{RouterInbox, unix_ms},
     registry::Registry,
+    sessions::{Client, Sessions},
 };

@@ -1,0 +1,99 @@
+//! A session from its registration to its end.
+
+use std::{sync::Arc, time::Instant};
+
+use tertulia_shard_map::SessionId;
+use tertulia_wire::{
+    TraceId,
+    client::{CloseCode, Format},
+};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+
+use super::{
+    attachments::{Detacher, Ended},
+    core::{Core, Now, Shared, Work},
+    driver::Driver,
+    lanes::Ticket,
+    mailslot::Mailslot,
+    pushes::unix_ms,
+    registry::Registry,
+};
+use crate::{
+    metrics::{ACTIVE_CONNECTIONS, SESSIONS_CLOSED},
+    routing::{Routes, perform},
+};
+
+/// What sessions need of the router. Cheap to clone.
+#[derive(Clone)]
+pub struct Sessions {
+    pub shared: Arc<Shared>,
+    pub routes: Arc<Routes>,
+    pub registry: Registry,
+    pub detacher: Detacher,
+}
+
+/// What the handshake said.
+pub struct Client {
+    pub format: Format,
+    pub bearer: Option<Box<str>>,
+    pub trace: Option<TraceId>,
+}
+
+impl Sessions {
+    /// Runs one session to its end.
+    pub async fn run(&self, socket: WebSocketStream<TcpStream>, client: Client) {
+        let Client { format, bearer, trace } = client;
+        let id = new_session_id();
+        let now = Now::read();
+        let mailslot = Arc::new(Mailslot::new(id, format, self.shared.policy.queue_bytes));
+        let registration = self.registry.register(mailslot.clone());
+        metrics::gauge!(ACTIVE_CONNECTIONS).increment(1.0);
+        tracing::debug!(session = %id, trace_id = trace.map(tracing::field::display), "session begins");
+
+        let (routes, slot) = (self.routes.clone(), mailslot.clone());
+        let start = move |ticket: Ticket, work: Work, deadline: Instant| {
+            perform(routes.clone(), slot.clone(), ticket, work, deadline.into(), trace)
+        };
+        let core = Core::new(self.shared.clone(), id, format, bearer, now);
+        let end = Box::pin(Driver::new(socket, core, mailslot.clone(), self.shared.clone(), start, now)).await;
+
+        drop(registration);
+        if let Some(signed_in) = mailslot.signed_in() {
+            self.detacher.ended(Ended { user: signed_in.user, session: id });
+        }
+        metrics::gauge!(ACTIVE_CONNECTIONS).decrement(1.0);
+        metrics::counter!(SESSIONS_CLOSED, "reason" => end.as_str()).increment(1);
+        let trace_id = trace.map(tracing::field::display);
+        tracing::debug!(session = %id, trace_id, reason = end.as_str(), "session ended");
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// By the client, in whatever way.
+    Client,
+    Closed(CloseCode),
+}
+
+impl End {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Closed(CloseCode::GoingAway) => "going_away",
+            Self::Closed(CloseCode::WrongFrameType) => "wrong_frame_type",
+            Self::Closed(CloseCode::TooBig) => "too_big",
+            Self::Closed(CloseCode::Unauthorized) => "unauthorized",
+            Self::Closed(CloseCode::HelloTimeout) => "hello_timeout",
+            Self::Closed(CloseCode::PingTimeout) => "ping_timeout",
+            Self::Closed(CloseCode::TooSlow) => "too_slow",
+        }
+    }
+}
+
+/// A ULID: 48 bits of milliseconds, 80 random ones.
+fn new_session_id() -> SessionId {
+    let random: u128 = rand::random();
+    SessionId::from_u128(((unix_ms() as u128) << 80) | (random >> 48))
+}
