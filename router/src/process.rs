@@ -51,7 +51,12 @@ pub struct Listening {
 /// Runs a router until it is asked to stop.
 pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
     let Start { name, config, metrics, supervisor } = start;
-    let listening = self::start(name, &config, Some(metrics), &supervisor).await?;
+    let started = self::start(name, &config, Some(metrics), &supervisor).await;
+    let listening = started.map_err(|error| match error {
+        // As itself, so that the exit code says whose fault it is.
+        StartError::Config(error) => anyhow::Error::new(error),
+        other => other.into(),
+    })?;
     tracing::info!(address = %listening.address, "router listens");
     let reason = supervisor.run_until_shutdown(listening.drain + DRAIN_MARGIN).await?;
     listening.endpoint.close().await;
