@@ -95,6 +95,15 @@ install_browser() {
     command -v chromium >/dev/null || apt_install chromium chromium-sandbox fonts-liberation
 }
 
+# For the Python program in README.md.
+install_python_client() {
+    local python
+    for python in python3 /usr/bin/python3; do
+        if "$python" -c 'import websockets' 2>/dev/null; then return; fi
+    done
+    apt_install python3 python3-websockets
+}
+
 # --- one process -----------------------------------------------------------------------------------------------------
 
 # A pid file holds the pid and the process's start time, so that a reused pid is never taken for ours.
