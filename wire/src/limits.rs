@@ -36,8 +36,10 @@ pub const HISTORY_PAGE_BYTES: usize = 512 * 1024;
 /// Largest frame between two processes of the cluster, in bytes.
 pub const CLUSTER_FRAME_BYTES: usize = 8 * 1024 * 1024;
 
-const _: () = assert!(CONTENT_BYTES < CLIENT_FRAME_BYTES / 2, "a message must fit into a frame even where JSON escapes it");
+const _: () =
+    assert!(CONTENT_BYTES < CLIENT_FRAME_BYTES / 2, "a message must fit into a frame even where JSON escapes it");
 const _: () = assert!(CIPHERTEXT_BYTES * 4 / 3 < CLIENT_FRAME_BYTES, "a ciphertext must fit into a frame as base64");
 const _: () = assert!(HISTORY_PAGE_BYTES * 4 < CLUSTER_FRAME_BYTES, "a page must fit into a cluster frame");
-const _: () = assert!(HISTORY_PAGE_BYTES * 6 < SERVER_FRAME_BYTES, "a page must fit into a frame where JSON escapes it");
+const _: () =
+    assert!(HISTORY_PAGE_BYTES * 6 < SERVER_FRAME_BYTES, "a page must fit into a frame where JSON escapes it");
 const _: () = assert!(TOKEN_BYTES < CLIENT_FRAME_BYTES, "a hello must fit into a frame");

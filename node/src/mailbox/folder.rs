@@ -29,9 +29,9 @@ use crate::{
 };
 
 /// Jobs that wait; beyond, deliveries are to be sent again and sessions are told `Overloaded`.
-const CHANNEL: usize = 8192;
-/// A commit takes no further jobs once it has so many items.
-const ITEMS_MAX: usize = 4096;
+const CHANNEL: usize = 16 * 1024;
+/// A commit waits for no further jobs once it has so many items: under load the commits come closer together.
+const ITEMS_MAX: usize = 8192;
 /// Rows, revs and names that are remembered, per generation of each cache.
 const ROWS: usize = 64 * 1024;
 const REOPEN_BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -151,18 +151,17 @@ pub async fn run(
         let mut round = Round::default();
         loop {
             let waits = round.items > 0;
-            let full = round.items >= ITEMS_MAX;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                job = inputs.recv(), if !full => match job {
+                job = inputs.recv() => match job {
                     None => return Ok(()),
                     Some(job) => {
                         folder.take(job, &mut round);
                         while round.items < ITEMS_MAX && let Ok(job) = inputs.try_recv() {
                             folder.take(job, &mut round);
                         }
-                        if round.is_urgent() {
+                        if round.is_urgent() || round.items >= ITEMS_MAX {
                             break;
                         }
                     }

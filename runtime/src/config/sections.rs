@@ -136,7 +136,7 @@ impl Default for NodeTuning {
             append_lanes_per_store: 1,
             append_batch_max: 500,
             append_queue_bytes: 16 * 1024 * 1024,
-            fold_interval_ms: 50,
+            fold_interval_ms: 200,
             pool_size: 4,
             raft_heartbeat_ms: 50,
             raft_election_min_ms: 150,

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tertulia_shard_map::{
-    Change, ClusterId, ConversationId, DirectPair, EventId, MapVersion, MessageNo, NodeId, Rev, Seq, SessionId, ShardMap, Slot,
-    UserId,
+    Change, ClusterId, ConversationId, DirectPair, EventId, MapVersion, MessageNo, NodeId, Rev, Seq, SessionId,
+    ShardMap, Slot, UserId,
 };
 
 use crate::{EventKind, EventRecord, TraceId};
@@ -25,7 +25,9 @@ pub enum Call {
     /// An openraft RPC, opaque here.
     Raft(Bytes),
     /// Sends the current map, and from then on a `Notice::Map` at each change, on this connection.
-    WatchMap { have: MapVersion },
+    WatchMap {
+        have: MapVersion,
+    },
     /// Asks the Raft leader to apply a change. From a node or an operator.
     Propose(Box<Change>),
     /// Makes a new cluster of the configured nodes and stores. From an operator, once.
@@ -40,11 +42,17 @@ pub enum Call {
     /// To the owner of the user's slot.
     Attach(Attach),
     /// To the owner of the user's slot.
-    Detach { user: UserId, session: SessionId },
+    Detach {
+        user: UserId,
+        session: SessionId,
+    },
     /// To the owner of the user's slot.
     Sync(SyncRead),
     /// To the owner of the users' slot (all of one slot).
-    Profiles { slot: Slot, users: Vec<UserId> },
+    Profiles {
+        slot: Slot,
+        users: Vec<UserId>,
+    },
 
     /// From a conversation slot's owner to the owners of its members' slots.
     Deliver(Deliver),
