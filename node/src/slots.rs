@@ -131,10 +131,10 @@ impl Keeper {
             held.remove(slot);
             self.table.set(held);
             if let Some(lane) = self.lanes.of(serving.store, *slot) {
-                lane.close(*slot).await;
+                lane.close(*slot);
             }
-            self.fanout.close(*slot).await;
-            self.mailboxes.close(*slot).await;
+            self.fanout.close(*slot);
+            self.mailboxes.close(*slot);
         }
 
         let mut missing: BTreeMap<StoreId, Vec<(Slot, Epoch)>> = BTreeMap::new();
@@ -171,11 +171,11 @@ impl Keeper {
             prepared.insert(store);
             tracing::info!(%store, slots = taken.len(), wanted = slots.len(), "took slots over");
             for taken in taken {
-                self.mailboxes.open(taken.slot, taken.epoch, store).await;
+                self.mailboxes.open(taken.slot, taken.epoch, store);
                 if let Some(lane) = self.lanes.of(store, taken.slot) {
-                    lane.open(taken).await;
+                    lane.open(taken);
                 }
-                self.fanout.open(taken, store).await;
+                self.fanout.open(taken, store);
                 held.insert(taken.slot, Serving { store, epoch: taken.epoch });
             }
             self.table.set(held);

@@ -15,12 +15,12 @@ use tertulia_shard_map::{Epoch, EventId, Slot};
 use tertulia_wire::cluster::{Answer, Append, Refusal};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Committed, CommittedEvent, Input, LaneInputs, cost,
+    Committed, CommittedEvent, Control, LaneInputs, Queued, cost,
     log::{Decision, Log, Moment, answer_duplicate, appended},
 };
 use crate::{
@@ -71,7 +71,7 @@ pub async fn run(
     committed: mpsc::Sender<Committed>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let LaneInputs { mut inputs, queued_bytes } = inputs;
+    let LaneInputs { mut queue, mut control, cursors_waiting, queued_bytes } = inputs;
     let mut committer = Committer {
         lane,
         settings,
@@ -84,47 +84,69 @@ pub async fn run(
     };
     let mut received = Vec::new();
     let mut cursors_due = Instant::now() + CURSOR_INTERVAL;
-    loop {
+    let ended = loop {
+        if stop.is_cancelled() {
+            break Ok(());
+        }
+        let mut only_cursors = false;
         if committer.queue.is_empty() {
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                woken = timeout_at(cursors_due, inputs.recv_many(&mut received, settings.batch_max)) => match woken {
-                    Ok(0) => return Ok(()),
-                    Ok(_) => {}
-                    Err(_elapsed) => cursors_due = Instant::now() + CURSOR_INTERVAL,
-                },
+                // A slot is opened before its first command.
+                biased;
+                () = stop.cancelled() => break Ok(()),
+                Some(told) = control.recv() => committer.told(told, &cursors_waiting),
+                count = queue.recv_many(&mut received, settings.batch_max) => if count == 0 { break Ok(()) },
+                () = sleep_until(cursors_due) => {
+                    cursors_due = Instant::now() + CURSOR_INTERVAL;
+                    only_cursors = !committer.cursors.is_empty();
+                }
             }
-        } else if stop.is_cancelled() {
-            return Ok(());
+        }
+        while let Ok(told) = control.try_recv() {
+            committer.told(told, &cursors_waiting);
         }
         while committer.queue.len() + received.len() < settings.batch_max
-            && let Ok(input) = inputs.try_recv()
+            && let Ok(queued) = queue.try_recv()
         {
-            received.push(input);
+            received.push(queued);
         }
-        let only_cursors = received.is_empty();
-        for input in received.drain(..) {
-            committer.take(input);
+        for queued in received.drain(..) {
+            committer.accept(queued);
         }
-        if !committer.queue.is_empty() || (only_cursors && !committer.cursors.is_empty()) {
-            committer.cycle(&stop).await?;
+        if (!committer.queue.is_empty() || only_cursors)
+            && let Err(deposed) = committer.cycle(&stop).await
+        {
+            break Err(deposed);
         }
+    };
+    // Whoever waits is told at once to look for another owner.
+    queue.close();
+    while let Some(queued) = queue.recv().await {
+        committer.accept(queued);
     }
+    for command in std::mem::take(&mut committer.queue) {
+        committer.answer(command, Err(Refusal::NotServing));
+    }
+    ended
 }
 
 impl Committer {
-    fn take(&mut self, input: Input) {
-        match input {
-            Input::Append { slot, append, reply } => {
-                if self.log.epoch(slot).is_some() {
-                    self.queue.push_back(Command { slot, append, reply, attempts: 0 });
-                } else {
-                    self.answer(Command { slot, append, reply, attempts: 0 }, Err(Refusal::NotServing));
-                }
-            }
-            Input::Open(taken) => self.log.open_slot(&taken),
-            Input::Close(slot) => self.close_slot(slot),
-            Input::Cursor { slot, epoch, event } => {
+    fn accept(&mut self, queued: Queued) {
+        let Queued { slot, append, reply } = queued;
+        let command = Command { slot, append, reply, attempts: 0 };
+        if self.log.epoch(slot).is_some() {
+            self.queue.push_back(command);
+        } else {
+            self.answer(command, Err(Refusal::NotServing));
+        }
+    }
+
+    fn told(&mut self, told: Control, cursors_waiting: &AtomicUsize) {
+        match told {
+            Control::Open(taken) => self.log.open_slot(&taken),
+            Control::Close(slot) => self.close_slot(slot),
+            Control::Cursor { slot, epoch, event } => {
+                cursors_waiting.fetch_sub(1, Ordering::Relaxed);
                 if self.log.epoch(slot) == Some(epoch) {
                     self.cursors.insert(slot, (epoch, event));
                 }
@@ -183,13 +205,13 @@ impl Committer {
         self.attach_cursors(&mut batch);
 
         // What needs no commit is answered before it; what must wait goes back to the front.
-        let mut waiting: Vec<Option<Command>> = Vec::with_capacity(batch.events.len());
+        let mut waiting = Vec::with_capacity(batch.events.len());
         let mut later = Vec::new();
         for (command, decision) in commands.drain(..).zip(decisions) {
             match decision {
                 Decision::Known(appended) => self.answer(command, Ok(appended)),
                 Decision::Refuse(refusal) => self.answer(command, Err(refusal)),
-                Decision::Commit(_) => waiting.push(Some(command)),
+                Decision::Commit => waiting.push(command),
                 Decision::Later => later.push(command),
             }
         }
@@ -199,7 +221,7 @@ impl Committer {
         if batch.events.is_empty() && batch.cursors.is_empty() {
             return Ok(());
         }
-        self.commit(batch, previous, waiting.into_iter().flatten().collect(), stop).await
+        self.commit(batch, previous, waiting, stop).await
     }
 
     fn positions(&self, commands: &[(Slot, &Append)]) -> BTreeMap<Slot, EventId> {
@@ -228,6 +250,9 @@ impl Committer {
             // The outcome is unknown. Nothing else of this lane may commit before that is settled: the old connection is
             // fenced off, and the very same batch is tried again. If it was committed, its duplicates say so.
             if !self.reopen(stop).await? {
+                for command in commands {
+                    self.answer(command, Err(Refusal::NotServing));
+                }
                 return Ok(());
             }
             outcome = self.lane.append(&batch).await;

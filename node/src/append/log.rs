@@ -30,8 +30,8 @@ pub enum Decision {
     /// It was committed before: the first answer again.
     Known(Appended),
     Refuse(Refusal),
-    /// It is the event at this place of the batch.
-    Commit(usize),
+    /// It is the batch's next event.
+    Commit,
     /// The same `temp_id` is already in the batch: decide again once that is committed.
     Later,
 }
@@ -207,7 +207,7 @@ impl Log {
             body: append.body.clone(),
         };
         batch.events.push(NewEvent { slot, record, payload_hash });
-        Ok(Decision::Commit(batch.events.len() - 1))
+        Ok(Decision::Commit)
     }
 
     /// The batch is committed.

@@ -3,6 +3,8 @@
 
 mod driver;
 mod log;
+#[cfg(test)]
+mod log_tests;
 
 use std::sync::{
     Arc,
@@ -13,7 +15,7 @@ use tertulia_runtime::rpc::Responder;
 use tertulia_shard_map::{DirectPair, Epoch, EventId, SessionId, Slot};
 use tertulia_wire::{
     EventRecord,
-    cluster::{Answer, Append, Refusal},
+    cluster::{Append, Refusal},
 };
 use tokio::sync::mpsc;
 
@@ -23,6 +25,8 @@ use crate::store::TakenSlot;
 
 /// Commands that wait in a lane's channel; beyond, or beyond its bytes, senders are told `Overloaded`.
 const CHANNEL_COMMANDS: usize = 16 * 1024;
+/// Cursors that wait in a lane's control channel.
+const CURSORS_WAITING_MAX: usize = 64 * 1024;
 /// What an overloaded lane asks senders to wait.
 const RETRY_AFTER_MS: u64 = 250;
 /// What a queued command costs beyond its body, in bytes.
@@ -45,8 +49,15 @@ pub struct CommittedEvent {
     pub origin: Option<SessionId>,
 }
 
-enum Input {
-    Append { slot: Slot, append: Append, reply: Responder },
+struct Queued {
+    slot: Slot,
+    append: Append,
+    reply: Responder,
+}
+
+/// What the node itself tells a lane. Has a channel of its own, so that it never waits behind clients while the store is
+/// away; as long as the map changes and cursors move, no longer.
+enum Control {
     Open(TakenSlot),
     Close(Slot),
     Cursor { slot: Slot, epoch: Epoch, event: EventId },
@@ -55,23 +66,33 @@ enum Input {
 /// A lane. Cheap to clone.
 #[derive(Clone)]
 pub struct LaneHandle {
-    inputs: mpsc::Sender<Input>,
+    queue: mpsc::Sender<Queued>,
+    control: mpsc::UnboundedSender<Control>,
+    cursors_waiting: Arc<AtomicUsize>,
     queued_bytes: Arc<AtomicUsize>,
     max_bytes: usize,
 }
 
 /// The other end of a [`LaneHandle`], for [`run`].
 pub struct LaneInputs {
-    inputs: mpsc::Receiver<Input>,
+    queue: mpsc::Receiver<Queued>,
+    control: mpsc::UnboundedReceiver<Control>,
+    cursors_waiting: Arc<AtomicUsize>,
     queued_bytes: Arc<AtomicUsize>,
 }
 
 impl LaneHandle {
     pub fn new(max_bytes: usize) -> (Self, LaneInputs) {
-        let (sender, receiver) = mpsc::channel(CHANNEL_COMMANDS);
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let inputs = LaneInputs { inputs: receiver, queued_bytes: queued_bytes.clone() };
-        (Self { inputs: sender, queued_bytes, max_bytes }, inputs)
+        let (sender, queue) = mpsc::channel(CHANNEL_COMMANDS);
+        let (control, told) = mpsc::unbounded_channel();
+        let (queued_bytes, cursors_waiting) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let inputs = LaneInputs {
+            queue,
+            control: told,
+            cursors_waiting: cursors_waiting.clone(),
+            queued_bytes: queued_bytes.clone(),
+        };
+        (Self { queue: sender, control, cursors_waiting, queued_bytes, max_bytes }, inputs)
     }
 
     /// Queues a command, or refuses it at once where the queue is full.
@@ -79,35 +100,36 @@ impl LaneHandle {
         let bytes = cost(&append);
         if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.max_bytes {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return reply.send(Answer::Refused(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS }));
+            return reply.refuse(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });
         }
-        if let Err(error) = self.inputs.try_send(Input::Append { slot, append, reply }) {
+        if let Err(error) = self.queue.try_send(Queued { slot, append, reply }) {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            let (input, refusal) = match error {
-                mpsc::error::TrySendError::Full(input) => {
-                    (input, Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS })
+            match error {
+                mpsc::error::TrySendError::Full(queued) => {
+                    queued.reply.refuse(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });
                 }
-                mpsc::error::TrySendError::Closed(input) => (input, Refusal::NotServing),
-            };
-            if let Input::Append { reply, .. } = input {
-                reply.send(Answer::Refused(refusal));
+                mpsc::error::TrySendError::Closed(queued) => queued.reply.refuse(Refusal::NotServing),
             }
         }
     }
 
     /// From now on the lane writes the slot.
-    pub async fn open(&self, taken: TakenSlot) {
+    pub fn open(&self, taken: TakenSlot) {
         // A lane that has ended takes its process down with it: nobody is left to be told.
-        let _ = self.inputs.send(Input::Open(taken)).await;
+        let _ = self.control.send(Control::Open(taken));
     }
 
-    pub async fn close(&self, slot: Slot) {
-        let _ = self.inputs.send(Input::Close(slot)).await;
+    pub fn close(&self, slot: Slot) {
+        let _ = self.control.send(Control::Close(slot));
     }
 
-    /// The mailboxes have everything of the slot up to this event. May be dropped under load: the next one says more.
+    /// The mailboxes have everything of the slot up to this event. Dropped while too many wait: the next one says more.
     pub fn advance_cursor(&self, slot: Slot, epoch: Epoch, event: EventId) {
-        let _ = self.inputs.try_send(Input::Cursor { slot, epoch, event });
+        if self.cursors_waiting.fetch_add(1, Ordering::Relaxed) >= CURSORS_WAITING_MAX
+            || self.control.send(Control::Cursor { slot, epoch, event }).is_err()
+        {
+            self.cursors_waiting.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -35,7 +35,6 @@ use tail::{Addressed, Effect, Outcome, PAGE_EVENTS, Purpose, SEND_BYTES_MAX, Sen
 const DELIVER_DEADLINE: Duration = Duration::from_secs(10);
 /// After a failed send or read.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-const CONTROL_CHANNEL: usize = 1024;
 /// Group commits that wait; beyond, the lanes wait.
 pub const COMMITTED_CHANNEL: usize = 1024;
 const COMMITTED_AT_ONCE: usize = 256;
@@ -45,22 +44,23 @@ pub enum Control {
     Close(Slot),
 }
 
+/// Tells fan-out of slots. As long as the map changes, no longer: nobody waits.
 #[derive(Clone)]
-pub struct FanoutHandle(mpsc::Sender<Control>);
+pub struct FanoutHandle(mpsc::UnboundedSender<Control>);
 
 impl FanoutHandle {
-    pub fn new() -> (Self, mpsc::Receiver<Control>) {
-        let (sender, receiver) = mpsc::channel(CONTROL_CHANNEL);
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Control>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
-    pub async fn open(&self, taken: TakenSlot, store: StoreId) {
+    pub fn open(&self, taken: TakenSlot, store: StoreId) {
         // Fan-out that has ended takes its process down with it: nobody is left to be told.
-        let _ = self.0.send(Control::Open { taken, store }).await;
+        let _ = self.0.send(Control::Open { taken, store });
     }
 
-    pub async fn close(&self, slot: Slot) {
-        let _ = self.0.send(Control::Close(slot)).await;
+    pub fn close(&self, slot: Slot) {
+        let _ = self.0.send(Control::Close(slot));
     }
 }
 
@@ -90,7 +90,7 @@ struct Driver {
 /// Runs until `stop`.
 pub async fn run(
     fanout: Fanout,
-    mut control: mpsc::Receiver<Control>,
+    mut control: mpsc::UnboundedReceiver<Control>,
     mut committed: mpsc::Receiver<Committed>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -134,8 +134,9 @@ impl Driver {
     fn control(&mut self, control: Control, effects: &mut Vec<Effect>) {
         match control {
             Control::Open { taken, store } => {
-                let Some(map) = &self.current_map else { return };
-                let tail = Tail::new(&taken, map.slot_count(), effects);
+                // Not the current map, which may not be here yet: whoever opened the slot has seen one.
+                let Some(slots) = self.fanout.map.borrow().as_ref().map(|map| map.slot_count()) else { return };
+                let tail = Tail::new(&taken, slots, effects);
                 self.tails.insert(taken.slot, (store, tail));
             }
             Control::Close(slot) => {

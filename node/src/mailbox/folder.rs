@@ -47,6 +47,10 @@ pub(super) enum Job {
     Fold(FoldJob),
     Attach(AttachJob),
     Flush(oneshot::Sender<()>),
+}
+
+/// Which slots are here. As long as the map changes, no longer: nobody waits.
+enum Control {
     Open(Slot, Epoch),
     Close(Slot),
 }
@@ -71,33 +75,41 @@ pub(super) struct AttachJob {
 }
 
 #[derive(Clone)]
-pub struct FolderHandle(mpsc::Sender<Job>);
+pub struct FolderHandle {
+    jobs: mpsc::Sender<Job>,
+    control: mpsc::UnboundedSender<Control>,
+}
 
 /// The other end of a [`FolderHandle`], for [`run`].
-pub struct FolderInputs(mpsc::Receiver<Job>);
+pub struct FolderInputs {
+    jobs: mpsc::Receiver<Job>,
+    control: mpsc::UnboundedReceiver<Control>,
+}
 
 impl FolderHandle {
     pub fn new() -> (Self, FolderInputs) {
-        let (sender, receiver) = mpsc::channel(CHANNEL);
-        (Self(sender), FolderInputs(receiver))
+        let (sender, jobs) = mpsc::channel(CHANNEL);
+        let (control, told) = mpsc::unbounded_channel();
+        (Self { jobs: sender, control }, FolderInputs { jobs, control: told })
     }
 
     pub(super) fn try_send(&self, job: Job) -> Result<(), Job> {
-        self.0.try_send(job).map_err(|error| error.into_inner())
+        self.jobs.try_send(job).map_err(|error| error.into_inner())
     }
 
-    pub(super) async fn open(&self, slot: Slot, epoch: Epoch) {
-        let _ = self.0.send(Job::Open(slot, epoch)).await;
+    pub(super) fn open(&self, slot: Slot, epoch: Epoch) {
+        // A folder that has ended takes its process down with it: nobody is left to be told.
+        let _ = self.control.send(Control::Open(slot, epoch));
     }
 
-    pub(super) async fn close(&self, slot: Slot) {
-        let _ = self.0.send(Job::Close(slot)).await;
+    pub(super) fn close(&self, slot: Slot) {
+        let _ = self.control.send(Control::Close(slot));
     }
 
     /// Returns once everything that was delivered before is committed, or given back to its sender.
     pub async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
-        if self.0.send(Job::Flush(done)).await.is_ok() {
+        if self.jobs.send(Job::Flush(done)).await.is_ok() {
             let _ = flushed.await;
         }
     }
@@ -124,6 +136,23 @@ struct Round {
 }
 
 impl Round {
+    fn add(&mut self, job: Job) {
+        match job {
+            Job::Fold(fold) => {
+                // An item-less stream still counts, so that it is answered.
+                self.items += fold.items.len().max(1);
+                self.folds.push(fold);
+            }
+            Job::Attach(attach) => self.attaches.push(attach),
+            Job::Flush(done) => self.flushes.push(done),
+        }
+    }
+
+    /// Promises nothing: streams are sent again, and sessions attached elsewhere or later.
+    fn refuse(self, refusal: &Refusal) {
+        self.attaches.into_iter().for_each(|attach| attach.reply.refuse(refusal.clone()));
+    }
+
     fn is_urgent(&self) -> bool {
         !self.attaches.is_empty() || !self.flushes.is_empty()
     }
@@ -137,7 +166,7 @@ pub async fn run(
     inputs: FolderInputs,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut inputs = inputs.0;
+    let FolderInputs { mut jobs, mut control } = inputs;
     let mut folder = Folder {
         lane,
         peers,
@@ -147,50 +176,58 @@ pub async fn run(
         names: Generations::new(ROWS),
     };
     let mut not_before = Instant::now();
-    loop {
-        let mut round = Round::default();
-        loop {
-            let waits = round.items > 0;
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                job = inputs.recv() => match job {
-                    None => return Ok(()),
-                    Some(job) => {
-                        folder.take(job, &mut round);
-                        while round.items < ITEMS_MAX && let Ok(job) = inputs.try_recv() {
-                            folder.take(job, &mut round);
-                        }
-                        if round.is_urgent() || round.items >= ITEMS_MAX {
-                            break;
-                        }
-                    }
-                },
-                () = sleep_until(not_before), if waits => break,
-            }
-        }
+    while let Some(round) = folder.next_round(&mut jobs, &mut control, not_before, &stop).await {
         folder.cycle(round, &stop).await?;
         not_before = Instant::now() + settings.interval;
     }
+    // Whoever waits is told at once to look for another owner.
+    jobs.close();
+    let mut rest = Round::default();
+    while let Some(job) = jobs.recv().await {
+        rest.add(job);
+    }
+    rest.refuse(&Refusal::NotServing);
+    Ok(())
 }
 
 impl Folder {
-    fn take(&mut self, job: Job, round: &mut Round) {
-        match job {
-            Job::Fold(fold) => {
-                // An item-less stream still counts, so that it is answered.
-                round.items += fold.items.len().max(1);
-                round.folds.push(fold);
-            }
-            Job::Attach(attach) => round.attaches.push(attach),
-            Job::Flush(done) => round.flushes.push(done),
-            Job::Open(slot, epoch) => {
-                self.forget_slot(slot);
-                self.slots.insert(slot, epoch);
-            }
-            Job::Close(slot) => {
-                self.forget_slot(slot);
-                self.slots.remove(&slot);
+    /// The jobs of the next commit: what comes until the interval is over, somebody waits for it, or it is large enough.
+    /// `None` when asked to stop.
+    async fn next_round(
+        &mut self,
+        jobs: &mut mpsc::Receiver<Job>,
+        control: &mut mpsc::UnboundedReceiver<Control>,
+        not_before: Instant,
+        stop: &CancellationToken,
+    ) -> Option<Round> {
+        let mut round = Round::default();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    round.refuse(&Refusal::NotServing);
+                    return None;
+                }
+                Some(told) = control.recv() => match told {
+                    Control::Open(slot, epoch) => {
+                        self.forget_slot(slot);
+                        self.slots.insert(slot, epoch);
+                    }
+                    Control::Close(slot) => {
+                        self.forget_slot(slot);
+                        self.slots.remove(&slot);
+                    }
+                },
+                job = jobs.recv() => {
+                    round.add(job?);
+                    while round.items < ITEMS_MAX && let Ok(job) = jobs.try_recv() {
+                        round.add(job);
+                    }
+                    if round.is_urgent() || round.items >= ITEMS_MAX {
+                        return Some(round);
+                    }
+                }
+                () = sleep_until(not_before), if round.items > 0 => return Some(round),
             }
         }
     }
@@ -210,14 +247,14 @@ impl Folder {
 
         if let Err(error) = self.load(&round).await {
             tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(&error), "inbox rows cannot be loaded");
-            round.attaches.into_iter().for_each(|attach| attach.reply.refuse(Refusal::StoreUnavailable));
+            round.refuse(&Refusal::StoreUnavailable);
             return Ok(());
         }
         let mut batch = self.fold(&mut round).await;
         self.rename(&round, &mut batch);
         if (!batch.rows.is_empty() || !batch.profiles.is_empty()) && !self.commit(&batch, stop).await? {
             self.forget(&batch);
-            round.attaches.into_iter().for_each(|attach| attach.reply.refuse(Refusal::StoreUnavailable));
+            round.refuse(&Refusal::StoreUnavailable);
             return Ok(());
         }
         for fold in &round.folds {

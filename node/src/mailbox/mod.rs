@@ -33,6 +33,10 @@ enum Input {
     Attach { slot: Slot, attach: Attach, connection: Connection, reply: Responder },
     Detach { slot: Slot, user: UserId, session: SessionId, reply: Responder },
     ConnectionClosed(ConnectionId),
+}
+
+/// Which slots are here. As long as the map changes, no longer: nobody waits.
+enum Control {
     Open { slot: Slot, epoch: Epoch, store: StoreId },
     Close(Slot),
 }
@@ -57,6 +61,7 @@ impl DeliverReply {
 #[derive(Clone)]
 pub struct MailboxHandle {
     inputs: mpsc::Sender<Input>,
+    control: mpsc::UnboundedSender<Control>,
     folders: Arc<BTreeMap<StoreId, FolderHandle>>,
     attached: Arc<AtomicU64>,
 }
@@ -64,6 +69,7 @@ pub struct MailboxHandle {
 /// The other end of a [`MailboxHandle`], for [`run_sessions`].
 pub struct MailboxInputs {
     inputs: mpsc::Receiver<Input>,
+    control: mpsc::UnboundedReceiver<Control>,
     folders: Arc<BTreeMap<StoreId, FolderHandle>>,
     attached: Arc<AtomicU64>,
 }
@@ -73,8 +79,10 @@ impl MailboxHandle {
         let (sender, receiver) = mpsc::channel(CHANNEL);
         let folders = Arc::new(folders);
         let attached = Arc::new(AtomicU64::new(0));
-        let inputs = MailboxInputs { inputs: receiver, folders: folders.clone(), attached: attached.clone() };
-        (Self { inputs: sender, folders, attached }, inputs)
+        let (control, told) = mpsc::unbounded_channel();
+        let inputs =
+            MailboxInputs { inputs: receiver, control: told, folders: folders.clone(), attached: attached.clone() };
+        (Self { inputs: sender, control, folders, attached }, inputs)
     }
 
     /// Sessions attached to mailboxes of this node.
@@ -131,12 +139,13 @@ impl MailboxHandle {
         let _ = self.inputs.send(Input::ConnectionClosed(connection)).await;
     }
 
-    pub async fn open(&self, slot: Slot, epoch: Epoch, store: StoreId) {
-        let _ = self.inputs.send(Input::Open { slot, epoch, store }).await;
+    pub fn open(&self, slot: Slot, epoch: Epoch, store: StoreId) {
+        // Mailboxes that have ended take their process down with them: nobody is left to be told.
+        let _ = self.control.send(Control::Open { slot, epoch, store });
     }
 
-    pub async fn close(&self, slot: Slot) {
-        let _ = self.inputs.send(Input::Close(slot)).await;
+    pub fn close(&self, slot: Slot) {
+        let _ = self.control.send(Control::Close(slot));
     }
 }
 

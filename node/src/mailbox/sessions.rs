@@ -10,11 +10,15 @@ use std::{
 
 use tertulia_runtime::rpc::{Connection, ConnectionId, Responder};
 use tertulia_shard_map::{Epoch, EventId, SessionId, Slot, StoreId, UserId};
-use tertulia_wire::cluster::{Answer, Attach, Deliver, Notice, PushBatch, PushTarget, Refusal};
+use tertulia_wire::{
+    EventRecord,
+    cluster::{Answer, Attach, Deliver, Notice, PushBatch, PushTarget, Refusal, StreamResult},
+    limits::NAME_BYTES,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DeliverReply, Input, MailboxInputs, RETRY_AFTER_MS, Ticket,
+    Control, DeliverReply, Input, MailboxInputs, RETRY_AFTER_MS, Ticket,
     fold::FoldItem,
     folder::{AttachJob, FoldJob, FolderHandle, Job},
 };
@@ -53,13 +57,18 @@ struct Sessions {
 
 /// Runs until `stop`.
 pub async fn run(inputs: MailboxInputs, stop: CancellationToken) -> anyhow::Result<()> {
-    let MailboxInputs { mut inputs, folders, attached } = inputs;
+    let MailboxInputs { mut inputs, mut control, folders, attached } = inputs;
     let mut sessions = Sessions { folders, slots: HashMap::new(), routers: HashMap::new(), attached };
     let mut received = Vec::new();
     loop {
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            count = inputs.recv_many(&mut received, INPUTS_AT_ONCE) => if count == 0 { return Ok(()) },
+            biased;
+            () = stop.cancelled() => break,
+            Some(told) = control.recv() => match told {
+                Control::Open { slot, epoch, store } => sessions.open(slot, epoch, store),
+                Control::Close(slot) => sessions.close(slot),
+            },
+            count = inputs.recv_many(&mut received, INPUTS_AT_ONCE) => if count == 0 { break },
         }
         let mut pushes = Pushes::default();
         for input in received.drain(..) {
@@ -71,24 +80,33 @@ pub async fn run(inputs: MailboxInputs, stop: CancellationToken) -> anyhow::Resu
                     reply.send(Answer::Detach);
                 }
                 Input::ConnectionClosed(id) => sessions.connection_closed(id),
-                Input::Open { slot, epoch, store } => sessions.open(slot, epoch, store).await,
-                Input::Close(slot) => sessions.close(slot).await,
             }
         }
         sessions.push(pushes);
     }
+    // Whoever waits is told at once to look for another owner.
+    inputs.close();
+    while let Some(input) = inputs.recv().await {
+        match input {
+            Input::Deliver { deliver, reply } => reply.send(vec![StreamResult::Retry; deliver.streams.len()]),
+            Input::Attach { reply, .. } => reply.refuse(Refusal::NotServing),
+            Input::Detach { reply, .. } => reply.send(Answer::Detach),
+            Input::ConnectionClosed(_) => {}
+        }
+    }
+    Ok(())
 }
 
 impl Sessions {
-    async fn open(&mut self, slot: Slot, epoch: Epoch, store: StoreId) {
+    fn open(&mut self, slot: Slot, epoch: Epoch, store: StoreId) {
         let fresh = MailboxSlot { epoch, store, users: HashMap::new(), streams: HashMap::new() };
         self.slots.insert(slot, fresh);
         if let Some(folder) = self.folders.get(&store) {
-            folder.open(slot, epoch).await;
+            folder.open(slot, epoch);
         }
     }
 
-    async fn close(&mut self, slot: Slot) {
+    fn close(&mut self, slot: Slot) {
         let Some(closed) = self.slots.remove(&slot) else { return };
         for attached in closed.users.into_values().flatten() {
             if let Some(router) = self.routers.get_mut(&attached.connection) {
@@ -97,7 +115,7 @@ impl Sessions {
         }
         self.count();
         if let Some(folder) = self.folders.get(&closed.store) {
-            folder.close(slot).await;
+            folder.close(slot);
         }
     }
 
@@ -106,8 +124,10 @@ impl Sessions {
         let Some(mailboxes) = self.slots.get_mut(&slot) else { return reply.refuse(Refusal::NotServing) };
         let Some(folder) = self.folders.get(&mailboxes.store) else { return reply.refuse(Refusal::Internal) };
         if connection.is_closed() {
-            return;
+            return reply.refuse(Refusal::NotServing);
         }
+        // The store could not hold it, and refusing it there would fail all that is folded along with it.
+        let name = attach.name.filter(|name| name.len() <= NAME_BYTES && !name.contains('\0'));
         let attached = mailboxes.users.entry(attach.user).or_default();
         attached.retain(|other| other.session != attach.session);
         if attached.len() >= SESSIONS_PER_USER_MAX {
@@ -117,7 +137,7 @@ impl Sessions {
         let router =
             self.routers.entry(connection.id()).or_insert_with(|| Router { connection, sessions: HashMap::new() });
         router.sessions.insert(attach.session, (slot, attach.user));
-        let job = AttachJob { slot, epoch: mailboxes.epoch, user: attach.user, name: attach.name, reply };
+        let job = AttachJob { slot, epoch: mailboxes.epoch, user: attach.user, name, reply };
         if let Err(Job::Attach(AttachJob { reply, .. })) = folder.try_send(Job::Attach(job)) {
             reply.refuse(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });
         }
@@ -217,7 +237,7 @@ struct Pushes {
 
 #[derive(Default)]
 struct Batch {
-    events: Vec<tertulia_wire::EventRecord>,
+    events: Vec<EventRecord>,
     sessions: Vec<Vec<SessionId>>,
     places: HashMap<EventId, usize>,
     targets: usize,
@@ -229,7 +249,7 @@ impl Pushes {
         connection: ConnectionId,
         session: SessionId,
         event: EventId,
-        record: impl FnOnce() -> tertulia_wire::EventRecord,
+        record: impl FnOnce() -> EventRecord,
     ) {
         let batch = self.by_connection.entry(connection).or_default();
         let place = *batch.places.entry(event).or_insert_with(|| {
