@@ -12,6 +12,7 @@ pub const FOLD_ROWS: &str = "tertulia_node_fold_rows";
 pub const INBOX_GAPS_TOTAL: &str = "tertulia_node_inbox_gaps_total";
 pub const PUSHES_TOTAL: &str = "tertulia_node_pushes_total";
 pub const ATTACHED_SESSIONS: &str = "tertulia_node_attached_sessions";
+pub const PRESENCE_FAILURES_TOTAL: &str = "tertulia_node_presence_failures_total";
 pub const SLOTS_OWNED: &str = "tertulia_node_slots_owned";
 pub const SLOTS_SERVING: &str = "tertulia_node_slots_serving";
 
@@ -31,6 +32,7 @@ pub fn describe() {
     );
     describe_counter!(PUSHES_TOTAL, Unit::Count, "Events pushed to sessions, by way of their routers");
     describe_gauge!(ATTACHED_SESSIONS, Unit::Count, "Sessions attached to mailboxes of this node");
+    describe_counter!(PRESENCE_FAILURES_TOTAL, Unit::Count, "Writes of who is online that Redis did not take");
     describe_gauge!(SLOTS_OWNED, Unit::Count, "Slots that the map gives to this incarnation of the node");
     describe_gauge!(SLOTS_SERVING, Unit::Count, "Slots that this node has taken over in their store, and serves");
 }

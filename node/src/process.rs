@@ -17,7 +17,7 @@ use crate::{
     admin::{self, Admin},
     append::{self, LaneHandle, LaneSettings},
     fanout::{self, COMMITTED_CHANNEL, Fanout, FanoutHandle},
-    mailbox::{self, FolderHandle, FolderSettings, MailboxHandle},
+    mailbox::{self, FolderHandle, FolderSettings, MailboxHandle, PresenceHandle},
     metrics,
     peers::Peers,
     raft::{self, Raft, RaftConfig},
@@ -95,7 +95,10 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
     drop(committed);
     let lanes = Lanes::new(lanes);
     let (mailboxes, mailbox_inputs) = MailboxHandle::new(folders);
-    supervisor.spawn(TaskSpec::fatal("sessions"), mailbox::run_sessions(mailbox_inputs, token.clone()));
+    let (presence, presence_inputs) = PresenceHandle::new();
+    let redis = redis::Client::open(config.redis.url.expose()).context("[redis] url")?;
+    supervisor.spawn(TaskSpec::fatal("presence"), mailbox::run_presence(redis, presence_inputs, token.clone()));
+    supervisor.spawn(TaskSpec::fatal("sessions"), mailbox::run_sessions(mailbox_inputs, presence, token.clone()));
 
     let (fanout, fanout_control) = FanoutHandle::new();
     let parts = Fanout {

@@ -14,7 +14,7 @@ use quinn::crypto::{
     rustls::{QuicClientConfig, QuicServerConfig},
 };
 use rustls::{
-    RootCertStore, SupportedCipherSuite,
+    RootCertStore,
     crypto::{
         CryptoProvider, aws_lc_rs,
         aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -121,8 +121,7 @@ impl Identity {
     /// The same after a restart, so that a restarted process can tell its peers at once that their connections to its
     /// former self are gone. Without it they would find out by the idle timeout.
     pub(crate) fn reset_key(&self) -> Option<Arc<dyn HmacKey>> {
-        let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 else { return None };
-        let hkdf = suite.hkdf_provider;
+        let hkdf = TLS13_AES_128_GCM_SHA256.tls13()?.hkdf_provider;
         let secret = hkdf.extract_from_secret(Some(b"tertulia/stateless-reset/v1"), self.key.secret_der());
         Some(Arc::new(ResetKey { hkdf, key: secret.expand_block(&[b"hmac"]) }))
     }

@@ -2,10 +2,12 @@
 //!
 //! Two tasks share the work. [`sessions`] takes every delivery first, pushes it to the attached sessions at once and
 //! hands it on; a [`folder`] per store folds what queued into inbox rows, commits, and only then is the delivery
-//! acknowledged. So a push never waits for a commit, and an acknowledgement always does.
+//! acknowledged. So a push never waits for a commit, and an acknowledgement always does. Beside them, [`presence`]
+//! tells Redis who is online.
 
 mod fold;
 mod folder;
+mod presence;
 mod sessions;
 
 use std::{
@@ -22,6 +24,7 @@ use tertulia_wire::cluster::{Answer, Attach, Deliver, Refusal, StreamResult};
 use tokio::sync::{mpsc, oneshot};
 
 pub use folder::{FolderHandle, FolderSettings, run as run_folder};
+pub use presence::{PresenceHandle, PresenceInputs, run as run_presence};
 pub use sessions::run as run_sessions;
 
 /// Deliveries and attachments that wait; beyond, deliveries are to be sent again and sessions are told `Overloaded`.

@@ -18,7 +18,7 @@ use tertulia_wire::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Control, DeliverReply, Input, MailboxInputs, RETRY_AFTER_MS, Ticket,
+    Control, DeliverReply, Input, MailboxInputs, PresenceHandle, RETRY_AFTER_MS, Ticket,
     fold::FoldItem,
     folder::{AttachJob, FoldJob, FolderHandle, Job},
 };
@@ -53,12 +53,13 @@ struct Sessions {
     slots: HashMap<Slot, MailboxSlot>,
     routers: HashMap<ConnectionId, Router>,
     attached: Arc<AtomicU64>,
+    presence: PresenceHandle,
 }
 
 /// Runs until `stop`.
-pub async fn run(inputs: MailboxInputs, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(inputs: MailboxInputs, presence: PresenceHandle, stop: CancellationToken) -> anyhow::Result<()> {
     let MailboxInputs { mut inputs, mut control, folders, attached } = inputs;
-    let mut sessions = Sessions { folders, slots: HashMap::new(), routers: HashMap::new(), attached };
+    let mut sessions = Sessions { folders, slots: HashMap::new(), routers: HashMap::new(), attached, presence };
     let mut received = Vec::new();
     loop {
         tokio::select! {
@@ -108,6 +109,9 @@ impl Sessions {
 
     fn close(&mut self, slot: Slot) {
         let Some(closed) = self.slots.remove(&slot) else { return };
+        for user in closed.users.keys() {
+            self.presence.gone(*user);
+        }
         for attached in closed.users.into_values().flatten() {
             if let Some(router) = self.routers.get_mut(&attached.connection) {
                 router.sessions.remove(&attached.session);
@@ -133,6 +137,9 @@ impl Sessions {
         if attached.len() >= SESSIONS_PER_USER_MAX {
             return reply.refuse(Refusal::Overloaded { retry_after_ms: 10 * RETRY_AFTER_MS });
         }
+        if attached.is_empty() {
+            self.presence.online(attach.user);
+        }
         attached.push(Attached { session: attach.session, connection: connection.id() });
         let router =
             self.routers.entry(connection.id()).or_insert_with(|| Router { connection, sessions: HashMap::new() });
@@ -155,6 +162,7 @@ impl Sessions {
             }
             if attached.is_empty() {
                 mailboxes.users.remove(&user);
+                self.presence.offline(user);
             }
         }
         self.count();
@@ -169,6 +177,7 @@ impl Sessions {
                 attached.retain(|attached| !(attached.session == session && attached.connection == id));
                 if attached.is_empty() {
                     mailboxes.users.remove(&user);
+                    self.presence.offline(user);
                 }
             }
         }
