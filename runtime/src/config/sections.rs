@@ -160,7 +160,7 @@ pub struct RouterTuning {
     pub ping_interval_ms: u64,
     /// What may wait for one client; beyond, pushes are dropped and it is told to resync.
     pub session_queue_bytes: usize,
-    /// Commands of one session that may wait for their replies; beyond, its socket is not read.
+    /// Commands of one session that may wait for their replies; beyond, a command is answered `overloaded`.
     pub commands_in_flight: usize,
     /// How long a command is held while its slot has no owner.
     pub hold_ms: u64,
