@@ -143,16 +143,16 @@ wait_until() {
     done
 }
 
-# http_ok HOST:PORT PATH: whether a GET is answered with 200. No curl needed.
+# http_ok HOST:PORT PATH [TEXT]: whether a GET is answered with 200, and with TEXT in the answer. No curl needed.
 http_ok() {
-    local status
-    status=$(
+    local answer
+    answer=$(
         exec 2>/dev/null
         exec 3<>"/dev/tcp/${1%:*}/${1##*:}" || exit 1
         printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$2" "$1" >&3
-        read -r -t 5 line <&3 && printf '%s' "$line"
+        timeout 5 cat <&3
     ) || return 1
-    [[ $status == "HTTP/1.1 200"* ]]
+    [[ $answer == "HTTP/1.1 200"*"${3-}"* ]]
 }
 
 # stop_process NAME [SIGNAL]: asks, waits, and kills what does not go.
@@ -204,6 +204,11 @@ is_ready() {
         redis) [[ $(redis-cli -h "${REDIS_ADDRESS%:*}" -p "${REDIS_ADDRESS##*:}" ping 2>/dev/null) == PONG ]] ;;
         *) http_ok "${ADDRESS[$1]}" /health/ready ;;
     esac
+}
+
+# reaches_all ROUTER: whether it is connected to every node that owns slots.
+reaches_all() {
+    http_ok "${ADDRESS[$1]}" /health/ready '"warnings":[]'
 }
 
 # start NAME: does nothing where it runs already. Does not wait.

@@ -4,7 +4,7 @@
 
 mod fake;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::SinkExt;
 use tertulia_shard_map::MapVersion;
@@ -263,6 +263,33 @@ async fn a_stopping_router_says_goodbye() {
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
+/// The answer about readiness that has `text` in it.
+async fn health(address: SocketAddr, text: &str) -> String {
+    let mut answer = String::new();
+    let found = timeout(WITHIN, async {
+        while !answer.contains(text) {
+            answer = get(address, "/health/ready").await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(found.await.is_ok(), "no {text:?} in {answer}");
+    answer
+}
+
+#[tokio::test]
+async fn a_router_stays_ready_while_it_reaches_any_node_and_warns_of_those_that_are_away() {
+    let cluster = Cluster::start(&[]).await;
+    let owner = cluster.node(1).await;
+    let _other = cluster.node(2).await;
+    let address = cluster.router.address;
+    let well = health(address, r#""reasons":[],"warnings":[]"#).await;
+    assert!(well.starts_with("HTTP/1.1 200"), "{well}");
+    owner.die().await;
+    let away = health(address, r#""warnings":["node 1 is not connected"]"#).await;
+    assert!(away.starts_with("HTTP/1.1 200") && away.contains(r#""reasons":[]"#), "{away}");
+    cluster.stop().await;
+}
+
 #[tokio::test]
 async fn the_client_port_serves_the_page_health_and_the_sign_in() {
     let cluster = Cluster::start(&[]).await;
@@ -272,19 +299,10 @@ async fn the_client_port_serves_the_page_health_and_the_sign_in() {
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
     assert!(page.contains("content-security-policy: default-src 'self'"), "{page}");
     assert!(get(address, "/health/live").await.starts_with("HTTP/1.1 200"));
-    let ready = timeout(WITHIN, async {
-        while !get(address, "/health/ready").await.starts_with("HTTP/1.1 200") {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    });
-    assert!(ready.await.is_ok(), "{}", get(address, "/health/ready").await);
+    health(address, r#""ready":true"#).await;
     node.die().await;
-    let away = timeout(WITHIN, async {
-        while !get(address, "/health/ready").await.contains("node 1 is not connected") {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    });
-    assert!(away.await.is_ok(), "{}", get(address, "/health/ready").await);
+    let away = health(address, "node 1 is not connected").await;
+    assert!(away.starts_with("HTTP/1.1 503") && away.contains(r#""reasons":["no node is connected"]"#), "{away}");
     assert!(get(address, "/v1/dev/users/Bob").await.contains(&user("bob").to_string()));
     assert!(get(address, "/v1/dev/users/b!b").await.starts_with("HTTP/1.1 400"));
     assert!(get(address, "/nothing").await.starts_with("HTTP/1.1 404"));

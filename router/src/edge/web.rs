@@ -21,7 +21,7 @@ use super::{
 use crate::{
     auth::dev::{DevName, DevSigner},
     metrics::HELD_BYTES,
-    routing::Routes,
+    routing::Health,
     session::{Sessions, unix_ms},
 };
 
@@ -63,34 +63,40 @@ struct Readiness {
     ready: bool,
     /// Why not; empty where ready.
     reasons: Vec<String>,
+    /// What is not served, by this router and any other: no reason to send clients elsewhere.
+    warnings: Vec<String>,
     map_version: u64,
     sessions: usize,
 }
 
-/// Whether a new session would be served: there is a map, and every node that owns a slot is connected.
+/// Whether a new session belongs here: there is a map, a node is connected, and the router is not stopping. A node that
+/// is away is no reason: all routers miss it alike, and one dead node must not take them all out of a load balancer.
 async fn ready(State(web): State<Web>) -> Response {
-    let mut reasons = reasons_not_ready(&web.sessions.routes);
+    let health = web.sessions.routes.health();
+    let mut reasons = Vec::new();
     if web.draining.is_cancelled() {
-        reasons.insert(0, "the router is stopping".to_owned());
+        reasons.push("the router is stopping".to_owned());
+    }
+    if !health.has_map {
+        reasons.push("there is no shard map yet: no node can be reached, or the cluster is not initialised".to_owned());
+    } else if !health.reaches_a_node {
+        reasons.push("no node is connected".to_owned());
     }
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let map_version = web.sessions.routes.version().get();
-    let body = Readiness { ready, reasons, map_version, sessions: web.sessions.registry.len() };
+    let sessions = web.sessions.registry.len();
+    let body = Readiness { ready, reasons, warnings: warnings(&health), map_version, sessions };
     (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
-fn reasons_not_ready(routes: &Routes) -> Vec<String> {
-    let health = routes.health();
-    if !health.has_map {
-        return vec!["there is no shard map yet: no node can be reached, or the cluster is not initialised".to_owned()];
-    }
-    let mut reasons: Vec<String> =
+fn warnings(health: &Health) -> Vec<String> {
+    let mut warnings: Vec<String> =
         health.owners_away.iter().map(|node| format!("node {node} is not connected")).collect();
     if health.slots_without_owner > 0 {
-        reasons.push(format!("{} slots have no owner", health.slots_without_owner));
+        warnings.push(format!("{} slots have no owner", health.slots_without_owner));
     }
-    reasons
+    warnings
 }
 
 async fn metrics_text(State(web): State<Web>) -> Response {

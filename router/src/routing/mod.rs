@@ -13,5 +13,5 @@ mod verdict;
 
 pub use follow::{Follower, Offers, Seed};
 pub use perform::perform;
-pub use routes::{Attachment, Key, Routes, Target};
+pub use routes::{Attachment, Health, Key, Routes, Target};
 pub use verdict::{HoldReason, Verdict, backoff, judge};

@@ -52,10 +52,12 @@ pub struct Target {
     pub attachment: Attachment,
 }
 
-/// What keeps the router from serving every slot.
+/// What keeps the router from serving every slot, or any.
 #[derive(Debug, Default)]
 pub struct Health {
     pub has_map: bool,
+    /// Whether at least one node of the map is connected.
+    pub reaches_a_node: bool,
     /// Nodes that own slots and are not connected.
     pub owners_away: Vec<NodeId>,
     pub slots_without_owner: usize,
@@ -93,7 +95,7 @@ impl Routes {
         self.table.load().map.as_ref().map_or(MapVersion::ZERO, |map| map.version())
     }
 
-    /// Whether every slot can be served now, as far as this router can tell.
+    /// What can be served now, as far as this router can tell.
     pub fn health(&self) -> Health {
         let table = self.table.load();
         let Some(map) = &table.map else { return Health::default() };
@@ -105,9 +107,10 @@ impl Routes {
                 None => slots_without_owner += 1,
             }
         }
-        let is_up = |node: &NodeId| table.clients.get(node).is_some_and(|client| client.generation().is_some());
-        let owners_away = owners.into_iter().filter(|node| !is_up(node)).collect();
-        Health { has_map: true, owners_away, slots_without_owner }
+        let is_up = |client: &Client| client.generation().is_some();
+        let reaches_a_node = table.clients.values().any(is_up);
+        let owners_away = owners.into_iter().filter(|node| !table.clients.get(node).is_some_and(is_up)).collect();
+        Health { has_map: true, reaches_a_node, owners_away, slots_without_owner }
     }
 
     pub fn changes(&self) -> watch::Receiver<u64> {

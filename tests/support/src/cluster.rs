@@ -295,12 +295,14 @@ impl Cluster {
         .await;
     }
 
+    /// A router counts as ready here only once it is connected to every owner, which its own readiness does not ask for.
     pub async fn is_ready(&self, member: Member) -> bool {
         match member {
             Member::Postgres => self.sql_database("postgres").await.is_ok(),
             Member::Redis => tokio::net::TcpStream::connect(self.address(member)).await.is_ok(),
             Member::Node(_) | Member::Router(_) => {
-                self.get(member, "/health/ready").await.is_ok_and(|response| response.status == 200)
+                let answer = self.get(member, "/health/ready").await;
+                answer.is_ok_and(|response| response.status == 200 && !has_warnings(&response))
             }
         }
     }
@@ -456,6 +458,10 @@ impl Drop for Cluster {
             process.kill();
         }
     }
+}
+
+fn has_warnings(response: &HttpResponse) -> bool {
+    response.json()["warnings"].as_array().is_some_and(|warnings| !warnings.is_empty())
 }
 
 fn is_error(line: &str) -> bool {
