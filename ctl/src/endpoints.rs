@@ -6,12 +6,7 @@ use anyhow::{Context as _, bail};
 use tertulia_runtime::config::Config;
 
 /// Lines of `node ID ADMIN`, `router ID CLIENT`, `store ID HOST PORT USER DATABASE` and `redis HOST:PORT`.
-pub fn print(config: &Config) -> anyhow::Result<()> {
-    print!("{}", text(config)?);
-    Ok(())
-}
-
-fn text(config: &Config) -> anyhow::Result<String> {
+pub fn text(config: &Config) -> anyhow::Result<String> {
     let mut text = String::new();
     for (id, node) in &config.nodes {
         writeln!(text, "node {id} {}", node.admin_address)?;

@@ -8,7 +8,7 @@ use tertulia_runtime::{config::Config, rpc::CallError};
 use tertulia_shard_map::{ClusterId, NodeId};
 use tertulia_wire::cluster::{Answer, Call, NodeStatus};
 
-use crate::nodes::Nodes;
+use crate::{nodes::Nodes, output};
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
@@ -26,11 +26,11 @@ pub async fn run(config: &Config, args: &InitArgs) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(args.wait);
     let outcome = initialise(&nodes, deadline).await;
     nodes.close().await;
-    match outcome? {
-        Outcome::Made(cluster) => println!("made cluster {cluster}"),
-        Outcome::Existed(cluster) => println!("already initialised, as cluster {cluster}: nothing to do"),
-    }
-    Ok(())
+    let outcome = outcome?;
+    output::print(|out| match outcome {
+        Outcome::Made(cluster) => writeln!(out, "made cluster {cluster}"),
+        Outcome::Existed(cluster) => writeln!(out, "already initialised, as cluster {cluster}: nothing to do"),
+    })
 }
 
 enum Outcome {

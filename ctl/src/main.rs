@@ -9,6 +9,7 @@ mod endpoints;
 mod init;
 mod map;
 mod nodes;
+mod output;
 mod status;
 mod token;
 
@@ -68,8 +69,14 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         Command::Status(output) => return status::run(config, &output).await,
         Command::Map(output) => map::run(config, &output).await?,
         Command::Pki => make_pki(config)?,
-        Command::Token(args) => println!("{}", token::mint(config, &args)?),
-        Command::Endpoints => endpoints::print(config)?,
+        Command::Token(args) => {
+            let token = token::mint(config, &args)?;
+            output::print(|out| writeln!(out, "{token}"))?;
+        }
+        Command::Endpoints => {
+            let text = endpoints::text(config)?;
+            output::print(|out| out.write_all(text.as_bytes()))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -79,6 +86,5 @@ fn make_pki(config: &Config) -> anyhow::Result<()> {
     let routers = config.routers.keys().map(|id| PeerName::Router(*id));
     let dir: &Path = &config.tls.dir;
     DevPki::create(dir, nodes.chain(routers).chain([PeerName::Operator]))?;
-    println!("certificates and keys are in {}", dir.display());
-    Ok(())
+    output::print(|out| writeln!(out, "certificates and keys are in {}", dir.display()))
 }

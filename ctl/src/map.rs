@@ -1,6 +1,10 @@
 //! `tertuliactl map`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    time::Duration,
+};
 
 use anyhow::bail;
 use serde::Serialize;
@@ -8,7 +12,7 @@ use tertulia_runtime::config::Config;
 use tertulia_shard_map::{MapVersion, NodeId, ShardMap, StoreId};
 use tertulia_wire::cluster::{Answer, Call};
 
-use crate::{OutputArgs, nodes::Nodes};
+use crate::{OutputArgs, nodes::Nodes, output};
 
 const CALL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -20,7 +24,7 @@ struct SlotLine {
     epoch: u64,
 }
 
-pub async fn run(config: &Config, output: &OutputArgs) -> anyhow::Result<()> {
+pub async fn run(config: &Config, args: &OutputArgs) -> anyhow::Result<()> {
     let nodes = Nodes::connect(config)?;
     let map = newest(&nodes).await;
     nodes.close().await;
@@ -34,13 +38,12 @@ pub async fn run(config: &Config, output: &OutputArgs) -> anyhow::Result<()> {
             epoch: entry.epoch.get(),
         })
         .collect();
-    if output.json {
+    if args.json {
         let value = serde_json::json!({ "cluster": map.cluster(), "version": map.version(), "slots": lines });
-        println!("{}", serde_json::to_string_pretty(&value)?);
+        output::print(|out| writeln!(out, "{value:#}"))
     } else {
-        print(&map, &lines);
+        output::print(|out| write_text(out, &map, &lines))
     }
-    Ok(())
 }
 
 /// The newest map that any node has.
@@ -64,8 +67,8 @@ async fn newest(nodes: &Nodes) -> anyhow::Result<Box<ShardMap>> {
     }
 }
 
-fn print(map: &ShardMap, lines: &[SlotLine]) {
-    println!("cluster {}   version {}   {} slots", map.cluster(), map.version(), lines.len());
+fn write_text(out: &mut dyn Write, map: &ShardMap, lines: &[SlotLine]) -> io::Result<()> {
+    writeln!(out, "cluster {}   version {}   {} slots", map.cluster(), map.version(), lines.len())?;
     // Neighbours that are alike share a line.
     let mut first = 0;
     for (index, line) in lines.iter().enumerate() {
@@ -75,7 +78,7 @@ fn print(map: &ShardMap, lines: &[SlotLine]) {
         }
         let range = if first == index { format!("{index}") } else { format!("{first}-{index}") };
         let owner = line.owner.map_or_else(|| "nobody".to_owned(), |node| format!("node-{node}"));
-        println!("{range:>12}   {owner:<10} store {:<6} epoch {}", line.store, line.epoch);
+        writeln!(out, "{range:>12}   {owner:<10} store {:<6} epoch {}", line.store, line.epoch)?;
         first = index + 1;
     }
     let mut owned: BTreeMap<Option<NodeId>, usize> = BTreeMap::new();
@@ -84,6 +87,7 @@ fn print(map: &ShardMap, lines: &[SlotLine]) {
     }
     for (owner, count) in owned {
         let owner = owner.map_or_else(|| "nobody".to_owned(), |node| format!("node-{node}"));
-        println!("{owner} owns {count}");
+        writeln!(out, "{owner} owns {count}")?;
     }
+    Ok(())
 }

@@ -1,13 +1,16 @@
 //! `tertuliactl status`.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use serde::Serialize;
 use tertulia_runtime::config::Config;
 use tertulia_shard_map::{ClusterId, NodeId};
 use tertulia_wire::cluster::NodeStatus;
 
-use crate::{OutputArgs, nodes::Nodes};
+use crate::{OutputArgs, nodes::Nodes, output};
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -36,7 +39,7 @@ struct State {
     sessions: u64,
 }
 
-pub async fn run(config: &Config, output: &OutputArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(config: &Config, args: &OutputArgs) -> anyhow::Result<ExitCode> {
     let nodes = Nodes::connect(config)?;
     let statuses = nodes.statuses().await;
     nodes.close().await;
@@ -48,10 +51,11 @@ pub async fn run(config: &Config, output: &OutputArgs) -> anyhow::Result<ExitCod
         Err(error) => Line { node, error: Some(error.to_string()), state: None },
     });
     let report = Report { healthy, cluster, nodes: lines.collect() };
-    if output.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+    if args.json {
+        let text = serde_json::to_string_pretty(&report)?;
+        output::print(|out| writeln!(out, "{text}"))?;
     } else {
-        print(&report);
+        output::print(|out| write_text(out, &report))?;
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -78,18 +82,20 @@ fn state(status: &NodeStatus) -> State {
     }
 }
 
-fn print(report: &Report) {
+fn write_text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     match report.cluster {
-        Some(cluster) => println!("cluster {cluster}"),
-        None => println!("not initialised"),
+        Some(cluster) => writeln!(out, "cluster {cluster}")?,
+        None => writeln!(out, "not initialised")?,
     }
-    println!(
+    writeln!(
+        out,
         "{:<8} {:<14} {:>6} {:>6} {:>6} {:>8} {:>9}",
         "node", "role", "term", "map", "owned", "serving", "sessions"
-    );
+    )?;
     for line in &report.nodes {
         match (&line.state, &line.error) {
-            (Some(state), _) => println!(
+            (Some(state), _) => writeln!(
+                out,
                 "{:<8} {:<14} {:>6} {:>6} {:>6} {:>8} {:>9}",
                 line.node,
                 state.role,
@@ -98,10 +104,11 @@ fn print(report: &Report) {
                 state.slots_owned,
                 state.slots_serving,
                 state.sessions
-            ),
-            (None, error) => println!("{:<8} {}", line.node, error.as_deref().unwrap_or("unknown")),
+            )?,
+            (None, error) => writeln!(out, "{:<8} {}", line.node, error.as_deref().unwrap_or("unknown"))?,
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]

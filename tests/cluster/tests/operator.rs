@@ -2,19 +2,31 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::{Command, Output, Stdio},
+};
 
 use serde_json::Value;
 use tertulia_test_support::{Client, Cluster, Member, client, eventually};
 use tertulia_wire::client::Format;
 
-fn stdout(output: &std::process::Output) -> String {
+fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 fn keys(value: &Value) -> BTreeSet<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// As `tertuliactl … | head` does, once `head` has seen enough.
+fn into_a_closed_pipe(cluster: &Cluster, arguments: &[&str]) -> Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = cluster.binary("tertuliactl");
+    command.args(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap()
 }
 
 #[tokio::test]
@@ -36,6 +48,12 @@ async fn an_operator_sees_the_nodes_and_who_owns_what() {
         slots.iter().all(|slot| slot["owner"].is_u64() && slot["store"].is_u64() && slot["epoch"].as_u64() > Some(0))
     );
     assert_eq!(map["cluster"], status["cluster"]);
+
+    for arguments in [&["map"][..], &["map", "--json"], &["status"], &["endpoints"], &["token", "ana"]] {
+        let output = into_a_closed_pipe(&cluster, arguments);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), complaint.as_str()), (Some(0), ""), "{arguments:?}");
+    }
 
     cluster.kill(Member::Node(3));
     eventually("the status to tell that a node is away", async || {

@@ -218,7 +218,7 @@ impl Cluster {
 
     /// Runs `tertuliactl` with these arguments; its output.
     pub fn ctl(&self, arguments: &[&str]) -> std::process::Output {
-        self.binary("tertuliactl").args(arguments).current_dir(&self.folder).output().expect("tertuliactl starts")
+        self.binary("tertuliactl").args(arguments).output().expect("tertuliactl starts")
     }
 
     async fn sql_database(&self, database: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
@@ -369,10 +369,10 @@ impl Cluster {
         command
     }
 
-    /// One of our binaries, told of this cluster and of nothing else.
-    fn binary(&self, name: &str) -> Command {
+    /// One of our binaries, told of this cluster and of nothing else, in its folder.
+    pub fn binary(&self, name: &str) -> Command {
         let mut command = Command::new(binary(name));
-        command.arg("--config").arg(self.config_path());
+        command.current_dir(&self.folder).arg("--config").arg(self.config_path());
         for (variable, _) in std::env::vars_os() {
             if variable.to_string_lossy().starts_with("TERTULIA__") {
                 command.env_remove(variable);
@@ -412,7 +412,7 @@ impl Cluster {
     /// The explicit, once-only step of a new cluster.
     pub async fn initialise(&self) {
         let mut command = self.binary("tertuliactl");
-        command.arg("init").current_dir(&self.folder);
+        command.arg("init");
         let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it starts");
         assert!(output.status.success(), "tertuliactl init: {}", String::from_utf8_lossy(&output.stderr));
     }
