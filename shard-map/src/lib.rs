@@ -8,6 +8,7 @@
 
 mod balance;
 mod change;
+mod dev_user;
 mod direct;
 #[cfg(test)]
 mod fixtures;
@@ -19,6 +20,7 @@ mod slot;
 mod weight;
 
 pub use change::{Change, ChangeRefused, NewNode, NewStore, OwnerChange, apply};
+pub use dev_user::{DevName, InvalidDevName};
 pub use direct::DirectPair;
 pub use ids::{
     ClusterId, ConversationId, Epoch, EventId, Incarnation, InvalidId, MapVersion, MessageNo, NodeId, Rev, RouterId,

@@ -11,7 +11,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use tertulia_runtime::telemetry::Metrics;
-use tertulia_shard_map::UserId;
+use tertulia_shard_map::{DevName, UserId};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     page::{ASSETS, Asset},
 };
 use crate::{
-    auth::dev::{DevName, DevSigner},
+    auth::dev::DevSigner,
     metrics::HELD_BYTES,
     routing::Health,
     session::{Sessions, unix_ms},
@@ -139,7 +139,7 @@ async fn login(State(web): State<Web>, body: Result<Json<Login>, JsonRejection>)
         Ok(Json(login)) => login,
         Err(error) => return problem(error.status(), error.body_text()),
     };
-    let name = match DevName::parse(&login.name) {
+    let name = match login.name.parse::<DevName>() {
         Ok(name) => name,
         Err(error) => return problem(StatusCode::BAD_REQUEST, error),
     };
@@ -157,7 +157,7 @@ async fn login(State(web): State<Web>, body: Result<Json<Login>, JsonRejection>)
 }
 
 async fn user(Path(name): Path<String>) -> Response {
-    match DevName::parse(&name) {
+    match name.parse::<DevName>() {
         Ok(name) => Json(DevUser { user_id: name.user_id(), name: name.as_str().to_owned() }).into_response(),
         Err(error) => problem(StatusCode::BAD_REQUEST, error),
     }

@@ -3,8 +3,7 @@
 use std::{collections::VecDeque, net::SocketAddr};
 
 use futures_util::{SinkExt, StreamExt};
-use tertulia_router::auth::dev::DevName;
-use tertulia_shard_map::UserId;
+use tertulia_shard_map::{DevName, UserId};
 use tertulia_wire::client::{
     ClientInfo, Command, ErrorReply, Format, Hello, Outbound, Push, Reply, SendMessage, Welcome, decode_outbound,
     encode_commands,
@@ -137,7 +136,7 @@ pub fn message(to: UserId, temp_id: &str, text: &str) -> Command {
 }
 
 pub fn user(name: &str) -> UserId {
-    DevName::parse(name).unwrap().user_id()
+    name.parse::<DevName>().unwrap().user_id()
 }
 
 pub async fn token(address: SocketAddr, name: &str) -> String {

@@ -73,7 +73,7 @@ async fn a_token_of_the_operators_command_is_the_user_that_the_sign_in_gives() {
     assert_eq!(welcome.user.user_id, cluster.login("ana").await.user);
     assert_eq!(welcome.user.name.as_deref(), Some("ana"));
     let refused = cluster.ctl(&["token", "no such name"]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
 }
 
 #[tokio::test]

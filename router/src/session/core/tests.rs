@@ -1,16 +1,13 @@
 use bytes::Bytes;
 use rcgen::KeyPair;
-use tertulia_shard_map::{ConversationId, EventId, MessageNo, Rev, Seq};
+use tertulia_shard_map::{ConversationId, DevName, EventId, MessageNo, Rev, Seq};
 use tertulia_wire::{
     client::{ClientInfo, HistoryQuery, ProfileQuery, SyncQuery, encode_commands},
     cluster::{Appended, Refusal, SyncRows},
 };
 
 use super::*;
-use crate::{
-    auth::dev::{DevName, DevSigner},
-    routing::HoldReason,
-};
+use crate::{auth::dev::DevSigner, routing::HoldReason};
 
 const ISSUER: &str = "tests";
 const SESSION: SessionId = SessionId::from_u128(77);
@@ -63,7 +60,7 @@ impl Fixture {
     }
 
     fn token(&self) -> String {
-        self.signer.sign(&DevName::parse("alice").unwrap(), self.now.unix_ms).unwrap().token
+        self.signer.sign(&"alice".parse::<DevName>().unwrap(), self.now.unix_ms).unwrap().token
     }
 
     fn hello(&mut self, id: u64) -> Vec<Effect> {
@@ -103,7 +100,7 @@ fn hello(token: Option<String>) -> Hello {
 }
 
 fn bob() -> UserId {
-    DevName::parse("bob").unwrap().user_id()
+    "bob".parse::<DevName>().unwrap().user_id()
 }
 
 fn send(temp_id: &str) -> SendMessage {
@@ -230,7 +227,7 @@ fn a_send_goes_to_the_direct_conversation_and_is_acked() {
     let [Effect::Start { ticket, work: Work::Append { append, attempt: 0 }, .. }] = &effects[..] else {
         panic!("{effects:?}")
     };
-    let alice = DevName::parse("alice").unwrap().user_id();
+    let alice = "alice".parse::<DevName>().unwrap().user_id();
     assert_eq!(append.conversation, DirectPair::new(alice, bob()).conversation_id());
     assert_eq!((append.direct_peer, append.sender, append.origin), (Some(bob()), alice, Some(SESSION)));
     let effects = it.done(*ticket, appended(4));
