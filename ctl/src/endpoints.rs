@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, bail};
-use tertulia_runtime::config::Config;
+use tertulia_runtime::config::{Config, Unusable};
 
 /// Lines of `node ID ADMIN`, `router ID CLIENT`, `store ID HOST PORT USER DATABASE` and `redis HOST:PORT`.
 pub fn text(config: &Config) -> anyhow::Result<String> {
@@ -15,10 +15,11 @@ pub fn text(config: &Config) -> anyhow::Result<String> {
         writeln!(text, "router {id} {}", router.client_address)?;
     }
     for (id, store) in &config.stores {
-        let dsn = Dsn::parse(store.dsn.expose()).with_context(|| format!("stores.{id}.dsn"))?;
+        let dsn = Dsn::parse(store.dsn.expose()).map_err(|error| Unusable::value(format!("stores.{id}.dsn"), error))?;
         writeln!(text, "store {id} {} {} {} {}", dsn.host, dsn.port, dsn.user, dsn.database)?;
     }
-    writeln!(text, "redis {}", redis_address(config.redis.url.expose())?)?;
+    let redis = redis_address(config.redis.url.expose()).map_err(|error| Unusable::value("redis.url", error))?;
+    writeln!(text, "redis {redis}")?;
     Ok(text)
 }
 
@@ -48,7 +49,7 @@ impl Dsn {
 }
 
 fn redis_address(url: &str) -> anyhow::Result<&str> {
-    let rest = url.strip_prefix("redis://").context("redis.url: want redis://host:port/database")?;
+    let rest = url.strip_prefix("redis://").context("want redis://host:port/database")?;
     let authority = rest.split('/').next().unwrap_or(rest);
     Ok(authority.rsplit_once('@').map_or(authority, |(_, address)| address))
 }

@@ -2,11 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use clap::Args;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
-use tertulia_runtime::config::Config;
+use tertulia_runtime::config::{Config, Unusable};
 use tertulia_shard_map::DevName;
 
 #[derive(Debug, Args)]
@@ -19,6 +18,7 @@ pub struct TokenArgs {
 }
 
 const AUDIENCE: &str = "tertulia";
+const KEY: &str = "auth.dev_signing_key_file";
 
 #[derive(Debug, Serialize)]
 struct Claims<'a> {
@@ -32,10 +32,11 @@ struct Claims<'a> {
 }
 
 pub fn mint(config: &Config, args: &TokenArgs) -> anyhow::Result<String> {
-    let path = config.auth.dev_signing_key_file.as_ref();
-    let path = path.context("auth.dev_signing_key_file is not set: this is no development cluster")?;
-    let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let key = EncodingKey::from_ec_pem(&pem).with_context(|| format!("{} is no signing key", path.display()))?;
+    let Some(path) = &config.auth.dev_signing_key_file else {
+        return Err(Unusable::value(KEY, "it is not set: this is no development cluster").into());
+    };
+    let pem = std::fs::read(path).map_err(|error| Unusable::file(KEY, path, error))?;
+    let key = EncodingKey::from_ec_pem(&pem).map_err(|error| Unusable::file(KEY, path, error))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let claims = Claims {
         sub: args.name.user_id().to_string(),

@@ -6,6 +6,7 @@ use anyhow::Context;
 use tertulia_runtime::{
     PeerName,
     cli::Start,
+    config::Unusable,
     rpc::{Class, Endpoint, EndpointConfig, NoInbox, PeerAddress},
     tasks::{ExitReason, TaskSpec},
     tls::Identity,
@@ -35,14 +36,22 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
     let tuning = &config.node;
     metrics::describe();
 
+    // All of the configuration first: where it is wrong, nobody has heard of this process, and nothing else is logged.
+    let identity = Arc::new(Identity::load(name, &config.tls.dir, &config.tls.ca_file)?);
+    let redis = redis::Client::open(config.redis.url.expose()).map_err(|error| Unusable::value("redis.url", error))?;
     let dir = config.cluster.data_dir.join(name.to_string());
     let incarnation = raft::next_incarnation(&dir)?;
     let writer = Writer { node, incarnation };
-    tracing::info!(%node, %incarnation, "starting");
+    let mut stores = BTreeMap::new();
+    for (&id, store) in &config.stores {
+        let opened = Store::new(id, store.dsn.expose(), writer, tuning.pool_size);
+        stores.insert(id, opened.map_err(|error| Unusable::value(format!("stores.{id}.dsn"), error))?);
+    }
+    let stores = Arc::new(stores);
 
-    let identity = Arc::new(Identity::load(name, &config.tls.dir, &config.tls.ca_file)?);
     let listen = own.cluster_address.resolve()?;
     let endpoint = Endpoint::bind(EndpointConfig { listen, identity }, &supervisor)?;
+    tracing::info!(%node, %incarnation, "starting");
     let admin_listener = TcpListener::bind(own.admin_address.resolve()?)
         .await
         .with_context(|| format!("cannot listen on {}", own.admin_address))?;
@@ -61,12 +70,6 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
     };
     let raft = Raft::start(raft_config, Arc::new(make_client), &supervisor).await?;
     let peers = Peers::new(endpoint.clone(), raft.map());
-
-    let mut stores = BTreeMap::new();
-    for (&id, store) in &config.stores {
-        stores.insert(id, Store::new(id, store.dsn.expose(), writer, tuning.pool_size)?);
-    }
-    let stores = Arc::new(stores);
 
     let token = supervisor.token();
     let (committed, committed_receiver) = mpsc::channel(COMMITTED_CHANNEL);
@@ -96,7 +99,6 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
     let lanes = Lanes::new(lanes);
     let (mailboxes, mailbox_inputs) = MailboxHandle::new(folders);
     let (presence, presence_inputs) = PresenceHandle::new();
-    let redis = redis::Client::open(config.redis.url.expose()).context("[redis] url")?;
     supervisor.spawn(TaskSpec::fatal("presence"), mailbox::run_presence(redis, presence_inputs, token.clone()));
     supervisor.spawn(TaskSpec::fatal("sessions"), mailbox::run_sessions(mailbox_inputs, presence, token.clone()));
 

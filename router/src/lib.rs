@@ -17,4 +17,4 @@ mod process;
 pub mod routing;
 pub mod session;
 
-pub use process::{Listening, StartError, run, start};
+pub use process::{Listening, run, start};

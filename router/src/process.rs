@@ -2,11 +2,12 @@
 
 use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use anyhow::{Context as _, bail};
 use tertulia_runtime::{
     PeerName,
     cli::Start,
-    config::{Config, ConfigError, Place, Problem, RouterTuning},
-    rpc::{BindError, Endpoint, EndpointConfig},
+    config::{Address, Config, RouterTuning, Unusable},
+    rpc::{Endpoint, EndpointConfig},
     tasks::{ExitReason, Supervisor, TaskSpec},
     telemetry::Metrics,
     tls::Identity,
@@ -30,16 +31,6 @@ const BACKLOG: u32 = 1024;
 /// What the process gets beyond the sessions' drain time.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error("cannot listen on {address}")]
-    Listen { address: String, source: io::Error },
-    #[error(transparent)]
-    Endpoint(#[from] BindError),
-}
-
 /// A router that accepts clients.
 pub struct Listening {
     pub address: SocketAddr,
@@ -51,12 +42,7 @@ pub struct Listening {
 /// Runs a router until it is asked to stop.
 pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
     let Start { name, config, metrics, supervisor } = start;
-    let started = self::start(name, &config, Some(metrics), &supervisor).await;
-    let listening = started.map_err(|error| match error {
-        // As itself, so that the exit code says whose fault it is.
-        StartError::Config(error) => anyhow::Error::new(error),
-        other => other.into(),
-    })?;
+    let listening = self::start(name, &config, Some(metrics), &supervisor).await?;
     tracing::info!(address = %listening.address, "router listens");
     let reason = supervisor.run_until_shutdown(listening.drain + DRAIN_MARGIN).await?;
     listening.endpoint.close().await;
@@ -69,14 +55,13 @@ pub async fn start(
     config: &Config,
     telemetry: Option<Metrics>,
     supervisor: &Supervisor,
-) -> Result<Listening, StartError> {
+) -> anyhow::Result<Listening> {
     metrics::describe();
     let auth = &config.auth;
-    let verifier = Verifier::new(&read("auth.public_key_file", &auth.public_key_file)?, &auth.issuer)
-        .map_err(|error| wrong("auth.public_key_file", &auth.public_key_file, &error))?;
+    let (key, file) = ("auth.public_key_file", &auth.public_key_file);
+    let verifier = Verifier::new(&read(key, file)?, &auth.issuer).map_err(|error| Unusable::file(key, file, error))?;
     let dev = auth.dev_signing_key_file.as_deref().map(|file| dev_signer(file, &auth.issuer)).transpose()?;
-    let identity = Identity::load(name, &config.tls.dir, &config.tls.ca_file)
-        .map_err(|error| wrong("tls", &config.tls.dir, &error))?;
+    let identity = Identity::load(name, &config.tls.dir, &config.tls.ca_file)?;
     let endpoint = Endpoint::bind(EndpointConfig::client(Arc::new(identity)), supervisor)?;
 
     let tuning = &config.router;
@@ -88,8 +73,9 @@ pub async fn start(
     let shared = Arc::new(Shared { policy, verifier, held: HeldBytes::new(HELD_BYTES_MAX) });
     let sessions = Sessions { shared, routes: routes.clone(), registry: registry.clone(), detacher: detacher.clone() };
 
-    let listener = listen(config, name).await?;
-    let address = listener.local_addr().map_err(|source| listen_error(config, name, source))?;
+    let configured = client_address(config, name)?;
+    let listener = listen(configured).await.with_context(|| format!("cannot listen on {configured}"))?;
+    let address = listener.local_addr()?;
 
     let offers = Offers::new();
     let inbox = Arc::new(RouterInbox::new(registry.clone(), offers.clone()));
@@ -142,54 +128,26 @@ fn policy(tuning: &RouterTuning) -> Policy {
     }
 }
 
-async fn listen(config: &Config, name: PeerName) -> Result<TcpListener, StartError> {
-    let address = client_address(config, name)?;
+fn client_address(config: &Config, name: PeerName) -> anyhow::Result<&Address> {
+    let PeerName::Router(id) = name else { bail!("{name} is not a router") };
+    Ok(&config.routers.get(&id).with_context(|| format!("the configuration has no {name}"))?.client_address)
+}
+
+async fn listen(address: &Address) -> io::Result<TcpListener> {
     let resolve = address.clone();
-    let resolved = tokio::task::spawn_blocking(move || resolve.resolve()).await;
-    let bound = resolved.map_err(io::Error::other).flatten().and_then(|address| {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A restart must not wait for the sockets of the process before.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    });
-    bound.map_err(|source| listen_error(config, name, source))
+    let address = tokio::task::spawn_blocking(move || resolve.resolve()).await.map_err(io::Error::other)??;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the sockets of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
-fn listen_error(config: &Config, name: PeerName, source: io::Error) -> StartError {
-    match client_address(config, name) {
-        Ok(address) => StartError::Listen { address: address.to_string(), source },
-        Err(error) => error.into(),
-    }
-}
-
-fn client_address(config: &Config, name: PeerName) -> Result<&tertulia_runtime::config::Address, ConfigError> {
-    let entry = match name {
-        PeerName::Router(id) => config.routers.get(&id),
-        PeerName::Node(_) | PeerName::Operator => None,
-    };
-    entry.map(|entry| &entry.client_address).ok_or_else(|| ConfigError {
-        place: Place::File(Path::new("cluster.toml").into()),
-        problem: Problem::Invalid { key: "routers".into(), reason: format!("{name} is not among them") },
-    })
-}
-
-fn dev_signer(file: &Path, issuer: &str) -> Result<DevSigner, ConfigError> {
+fn dev_signer(file: &Path, issuer: &str) -> Result<DevSigner, Unusable> {
     const KEY: &str = "auth.dev_signing_key_file";
-    DevSigner::new(&read(KEY, file)?, issuer).map_err(|error| wrong(KEY, file, &error))
+    DevSigner::new(&read(KEY, file)?, issuer).map_err(|error| Unusable::file(KEY, file, error))
 }
 
-fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, ConfigError> {
-    fs::read(file).map_err(|error| wrong(key, file, &error))
-}
-
-/// A file that the configuration names is not usable.
-fn wrong(key: &'static str, file: &Path, error: &(dyn std::error::Error + 'static)) -> ConfigError {
-    let mut reason = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        reason = format!("{reason}: {error}");
-        source = error.source();
-    }
-    ConfigError { place: Place::File(file.into()), problem: Problem::Invalid { key: key.into(), reason } }
+fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, Unusable> {
+    fs::read(file).map_err(|error| Unusable::file(key, file, error))
 }

@@ -10,9 +10,11 @@ use tokio::runtime::Runtime;
 
 use crate::{
     PeerName,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Unusable},
+    rpc::BindError,
     tasks::{ExitReason, Supervisor},
     telemetry::{Metrics, TelemetryError, init_logs},
+    tls::IdentityError,
 };
 
 const EXIT_FAILURE: u8 = 1;
@@ -178,10 +180,15 @@ fn fail(binary: &str, error: &anyhow::Error) -> ExitCode {
     ExitCode::from(exit_code(error))
 }
 
+/// Whether it is for who started the process to mend. An error that is one of these must be in the chain itself: not
+/// wrapped by a transparent one.
 fn exit_code(error: &anyhow::Error) -> u8 {
     let usage = error.chain().any(|cause| {
         cause.is::<ConfigError>()
+            || cause.is::<Unusable>()
             || cause.is::<UnknownProcess>()
+            || cause.is::<IdentityError>()
+            || matches!(cause.downcast_ref(), Some(BindError::Tls(_)))
             || matches!(cause.downcast_ref(), Some(TelemetryError::Level { .. }))
     });
     if usage { EXIT_USAGE } else { EXIT_FAILURE }
@@ -209,6 +216,10 @@ mod tests {
         let wrong = prepare(&args(1, &["node.pool_size=0"]), Role::Node).unwrap_err();
         assert_eq!(exit_code(&wrong.context("starting")), 2);
         assert_eq!(exit_code(&prepare(&args(1, &["log.level=a=b=c"]), Role::Router).unwrap_err()), 2);
+        let unusable = Unusable::file("auth.public_key_file", "jwt.pub.pem".as_ref(), "not a key");
+        let unusable = anyhow::Error::from(unusable);
+        assert_eq!(format!("{unusable:#}"), "auth.public_key_file = jwt.pub.pem cannot be used: not a key");
+        assert_eq!(exit_code(&unusable), 2);
         assert_eq!(exit_code(&anyhow::anyhow!("disk full")), 1);
     }
 

@@ -121,7 +121,7 @@ pub struct Store {
 impl Store {
     /// Connects lazily: a store that is down shows at the first use.
     pub fn new(id: StoreId, dsn: &str, writer: Writer, pool_size: usize) -> Result<Self, InvalidDsn> {
-        let mut config: tokio_postgres::Config = dsn.parse().map_err(|source| InvalidDsn { store: id, source })?;
+        let mut config: tokio_postgres::Config = dsn.parse().map_err(InvalidDsn)?;
         config
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_user_timeout(REPLY_TIMEOUT)
@@ -155,11 +155,8 @@ impl Store {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("[stores.{store}] dsn is not a Postgres connection string")]
-pub struct InvalidDsn {
-    store: StoreId,
-    source: tokio_postgres::Error,
-}
+#[error("not a Postgres connection string")]
+pub struct InvalidDsn(#[source] tokio_postgres::Error);
 
 /// What Postgres shows as `application_name`: whose backend it is, for an operator and for a taker that must end it.
 fn writer_name(writer: Writer) -> String {

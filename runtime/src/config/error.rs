@@ -1,6 +1,9 @@
 //! What is wrong with a configuration, where, and what would be right: in one line.
 
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use serde::de;
 
@@ -35,6 +38,40 @@ pub enum Problem {
     OutOfRange { key: String, found: String, expected: String },
     #[error("{key}: {reason}")]
     Invalid { key: String, reason: String },
+}
+
+/// What the configuration names is of no use: a file that is missing or holds something else, a text that does not
+/// parse. Found only where it is used, when nobody knows any more which layer the key came from.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}{} cannot be used", Shown(file))]
+pub struct Unusable {
+    key: String,
+    file: Option<PathBuf>,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Unusable {
+    /// The value of a key, which is not shown: it may be secret.
+    pub fn value(key: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { key: key.into(), file: None, source: source.into() }
+    }
+
+    /// The file that a key names.
+    pub fn file(
+        key: impl Into<String>,
+        file: &Path,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { key: key.into(), file: Some(file.to_owned()), source: source.into() }
+    }
+}
+
+struct Shown<'a>(&'a Option<PathBuf>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |file| write!(f, " = {}", file.display()))
+    }
 }
 
 /// As serde reports it: the place and the dotted key are filled in on the way up.

@@ -26,7 +26,7 @@ use self::{
     tree::{ENV_PREFIX, Node},
 };
 
-pub use error::{ConfigError, Problem};
+pub use error::{ConfigError, Problem, Unusable};
 pub use sections::{
     AuthConfig, ClusterConfig, LogConfig, LogFormat, NodeConfig, NodeTuning, RedisConfig, RouterConfig, RouterTuning,
     StoreConfig, TlsConfig,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tertulia_test_support::{Client, Cluster, Member, client, eventually};
+use tertulia_test_support::{Client, Cluster, DEADLINE, Member, client, eventually, within};
 use tertulia_wire::client::Format;
 
 fn stdout(output: &Output) -> String {
@@ -97,6 +97,81 @@ async fn a_wrong_configuration_is_one_line_and_exit_code_2() {
     }
     fs::remove_file(cluster.config_path()).unwrap();
     assert_eq!(cluster.ctl(&["endpoints"]).status.code(), Some(2));
+}
+
+/// Runs a program that is to end by itself at once.
+async fn run(cluster: &Cluster, name: &str, arguments: &[&str]) -> Output {
+    let mut command = cluster.binary(name);
+    command.args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output());
+    within(&format!("the end of {name} {arguments:?}"), DEADLINE, output).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn files_and_texts_of_the_configuration_that_are_of_no_use_are_one_line_and_exit_code_2() {
+    let cluster = Cluster::builder().start_servers().await;
+    let pki = cluster.folder().join("pki");
+    let others = cluster.folder().join("others");
+    fs::create_dir(&others).unwrap();
+    for process in ["node", "router"] {
+        for end in ["pem", "key"] {
+            fs::copy(pki.join(format!("{process}-2.{end}")), others.join(format!("{process}-1.{end}"))).unwrap();
+        }
+    }
+    let mixed = cluster.folder().join("mixed");
+    fs::create_dir(&mixed).unwrap();
+    for process in ["node", "router"] {
+        fs::copy(pki.join(format!("{process}-1.pem")), mixed.join(format!("{process}-1.pem"))).unwrap();
+        fs::copy(pki.join(format!("{process}-2.key")), mixed.join(format!("{process}-1.key"))).unwrap();
+    }
+    let identity = [
+        ("tls.dir=nowhere", ".pem"),
+        ("tls.dir=others", "-1.pem"),
+        ("tls.dir=mixed", "TLS"),
+        ("tls.ca_file=nowhere.pem", "nowhere.pem"),
+        ("tls.ca_file=cluster.toml", "cluster.toml"),
+    ];
+    let node = [("stores.1.dsn=nonsense", "stores.1.dsn"), ("redis.url=nonsense", "redis.url")];
+    let router = [
+        ("auth.public_key_file=nowhere.pem", "auth.public_key_file"),
+        ("auth.public_key_file=cluster.toml", "cluster.toml"),
+        ("auth.dev_signing_key_file=nowhere.pem", "nowhere.pem"),
+        ("auth.dev_signing_key_file=cluster.toml", "auth.dev_signing_key_file"),
+    ];
+    let mut cases = Vec::new();
+    cases.extend(identity.iter().chain(&node).map(|case| ("tertulia-node", ["--id", "1"], case)));
+    cases.extend(identity.iter().chain(&router).map(|case| ("tertulia-router", ["--id", "1"], case)));
+    cases.extend([&identity[0], &identity[3]].map(|case| ("tertuliactl", ["status", "--json"], case)));
+    cases.extend(router[2..].iter().map(|case| ("tertuliactl", ["token", "ana"], case)));
+    cases.extend(node.iter().map(|case| ("tertuliactl", ["endpoints", "--set=log.level=info"], case)));
+    for (name, arguments, (setting, named)) in cases {
+        let [first, second] = arguments;
+        let output = run(&cluster, name, &[first, second, "--set", setting]).await;
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name} {setting}: {complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{name} {setting}: {complaint}");
+        assert!(complaint.starts_with(&format!("{name}: ")) && complaint.contains(named), "{setting}: {complaint}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_in_use_is_a_failure_and_no_wrong_configuration() {
+    let cluster = Cluster::builder().start_servers().await;
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (tcp, udp) = (cluster.address(Member::Postgres), udp.local_addr().map(|address| (address, udp)).unwrap());
+    let cases = [
+        ("tertulia-node", format!("nodes.1.admin_address={tcp}"), tcp),
+        ("tertulia-node", format!("nodes.1.cluster_address={}", udp.0), udp.0),
+        ("tertulia-router", format!("routers.1.client_address={tcp}"), tcp),
+    ];
+    for (name, setting, address) in cases {
+        let output = run(&cluster, name, &["--id", "1", "--set", &setting]).await;
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name} {setting}: {complaint}");
+        let last = complaint.lines().last().unwrap();
+        assert!(last.starts_with(&format!("{name}: cannot listen on ")), "{complaint}");
+        assert!(last.contains(&address.to_string()) && !complaint.contains("panicked"), "{complaint}");
+    }
 }
 
 #[tokio::test]
