@@ -110,3 +110,51 @@ pub fn decode_message(bytes: &[u8]) -> Result<MessageBody, BodyError> {
         Some((&other, _)) => Err(BodyError::UnknownFormat(other)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// These bytes are in the stores, under hashes made of them: neither may ever change.
+    fn is_stored_as(body: &MessageBody, golden: &[u8]) {
+        assert_eq!(encode_message(body).escape_ascii().to_string(), golden.escape_ascii().to_string());
+        assert_eq!(decode_message(golden).unwrap(), *body);
+    }
+
+    #[test]
+    fn every_kind_of_body_is_stored_like_this() {
+        let plain = MessageBody { content: Some("¿Qué?".to_owned()), encrypted: None, reply_to: None };
+        is_stored_as(&plain, b"\x01\x81\xa1c\xa7\xc2\xbfQu\xc3\xa9?");
+
+        let reply = MessageBody { reply_to: Some(EventId::from_u128(0x0102)), ..plain };
+        is_stored_as(&reply, b"\x01\x82\xa1c\xa7\xc2\xbfQu\xc3\xa9?\xa1r\xc4\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02");
+
+        let encrypted = Encrypted {
+            ciphertext: "c2VjcmV0".to_owned(),
+            nonce: "bm9uY2U=".to_owned(),
+            tag: "dGFn".to_owned(),
+            key_version: "k1".to_owned(),
+            algorithm: "aes-256-gcm".to_owned(),
+        };
+        let encrypted = MessageBody { content: None, encrypted: Some(encrypted), reply_to: None };
+        is_stored_as(
+            &encrypted,
+            b"\x01\x81\xa1e\x85\xa1c\xa8c2VjcmV0\xa1n\xa8bm9uY2U=\xa1t\xa4dGFn\xa1k\xa2k1\xa1a\xabaes-256-gcm",
+        );
+    }
+
+    #[test]
+    fn a_body_of_another_format_or_of_none_is_refused() {
+        assert!(matches!(decode_message(b""), Err(BodyError::Empty)));
+        assert!(matches!(decode_message(b"\x02\x81\xa1c\xa2hi"), Err(BodyError::UnknownFormat(2))));
+        assert!(matches!(decode_message(b"\x01"), Err(BodyError::Malformed(_))));
+        assert!(matches!(decode_message(b"\x01\x81\xa1c\xa2h"), Err(BodyError::Malformed(_))));
+    }
+
+    #[test]
+    fn the_number_of_a_kind_never_changes() {
+        assert_eq!(u8::from(EventKind::Message), 1);
+        assert_eq!(EventKind::try_from(1).unwrap(), EventKind::Message);
+        assert!(matches!(EventKind::try_from(0), Err(BodyError::UnknownKind(0))));
+    }
+}
