@@ -138,9 +138,10 @@ END $$;
 
 -- Changes the owner of slots. The order of the locks is what makes a deposed owner harmless: first the slots' fences
 -- (against another taker), then every lane of the owners found there (after this their batches in flight are over, and
--- the next ones read the new epochs), then the change. Returns the slots that the taker owns now.
+-- the next ones read the new epochs), then the change. Returns the slots that the taker owns now. Call it in autocommit
+-- only: a taker that freezes must not hold these locks.
 CREATE FUNCTION take_slots(p_node bigint, p_incarnation bigint, p_slots integer[], p_epochs bigint[])
-RETURNS TABLE (slot integer) LANGUAGE plpgsql AS $$
+RETURNS TABLE (slot integer) LANGUAGE plpgsql SET lock_timeout = '1500ms' AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM 1 FROM slot_fence f WHERE f.slot = ANY (p_slots) ORDER BY f.slot FOR UPDATE;

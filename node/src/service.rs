@@ -19,7 +19,7 @@ use tertulia_wire::{
 };
 use tokio::{
     sync::{Semaphore, watch},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -36,6 +36,8 @@ use crate::{
 const READS_MAX: usize = 1024;
 const RETRY_AFTER_MS: u64 = 250;
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a sync waits for what is being folded.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(250);
 
 /// The node's side of the cluster protocol.
@@ -101,9 +103,10 @@ impl NodeService {
         let map = map.as_ref().ok_or(Refusal::NotInitialised)?;
         let slot = of(map);
         match self.shared.table.get(slot) {
-            Some(serving) => Ok((slot, serving)),
-            None if map.owner(slot).is_some_and(|owner| owner.node == self.shared.node) => Err(Refusal::NotServing),
-            None => Err(Refusal::NotOwner { version: map.version() }),
+            // At the map's epoch: what was opened before it is about to be closed.
+            Some(serving) if map.slot(slot).epoch == serving.epoch => Ok((slot, serving)),
+            _ if map.owner(slot).is_some_and(|owner| owner.node == self.shared.node) => Err(Refusal::NotServing),
+            _ => Err(Refusal::NotOwner { version: map.version() }),
         }
     }
 
@@ -224,7 +227,8 @@ async fn history(shared: Arc<Shared>, slot: Slot, serving: Serving, mut read: Hi
 async fn sync(shared: Arc<Shared>, slot: Slot, serving: Serving, read: SyncRead) -> Result<Answer, Refusal> {
     let store = shared.stores.get(&serving.store).ok_or(Refusal::Internal)?;
     // What was delivered before this call is part of its answer.
-    shared.mailboxes.folder(serving.store).ok_or(Refusal::Internal)?.flush().await;
+    let folder = shared.mailboxes.folder(serving.store).ok_or(Refusal::Internal)?;
+    timeout(FLUSH_TIMEOUT, folder.flush()).await.map_err(|_| Refusal::StoreUnavailable)?;
     let limit = read.limit.clamp(1, SYNC_PAGE_MAX);
     let page = store
         .sync_page(slot, serving.epoch, read.user, read.after, limit)

@@ -10,7 +10,10 @@ use std::{
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use tertulia_shard_map::{Epoch, ShardMap, Slot, StoreId};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,6 +25,8 @@ use crate::{
     store::{Stamp, Store, StoreError, Writer},
 };
 
+/// Migrations, partitions and the fence of all slots of a store.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// After a take-over that a store did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -149,10 +154,14 @@ impl Keeper {
             async move {
                 let store =
                     self.stores.get(id).ok_or(StoreError::Unreadable("no [stores] entry for a store of the map"))?;
-                if first_use {
-                    store.prepare(stamp).await?;
-                }
-                store.take_slots(slots).await
+                let taking = async {
+                    if first_use {
+                        store.prepare(stamp).await?;
+                    }
+                    store.take_slots(slots).await
+                };
+                // A store that hangs must not keep the others' slots closed for ever.
+                timeout(TAKE_TIMEOUT, taking).await.unwrap_or(Err(StoreError::Unavailable(None)))
             }
         });
         let mut complete = true;
@@ -172,10 +181,10 @@ impl Keeper {
             tracing::info!(%store, slots = taken.len(), wanted = slots.len(), "took slots over");
             for taken in taken {
                 self.mailboxes.open(taken.slot, taken.epoch, store);
+                self.fanout.open(taken, store);
                 if let Some(lane) = self.lanes.of(store, taken.slot) {
                     lane.open(taken);
                 }
-                self.fanout.open(taken, store);
                 held.insert(taken.slot, Serving { store, epoch: taken.epoch });
             }
             self.table.set(held);

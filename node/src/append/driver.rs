@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    mem,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -61,6 +62,9 @@ struct Committer {
     /// Set after the store refused a whole batch: commands go one by one until this many are through, so that a bad one
     /// fails alone.
     one_by_one: usize,
+    /// So many at the queue's head were in a batch with a duplicate: they go again among themselves, so that duplicates
+    /// that keep coming in cannot keep them waiting.
+    settling: usize,
 }
 
 /// Runs until `stop`, or until this process is found deposed, which is an error: another incarnation of the node runs.
@@ -81,6 +85,7 @@ pub async fn run(
         queued_bytes,
         committed,
         one_by_one: 0,
+        settling: 0,
     };
     let mut received = Vec::new();
     let mut cursors_due = Instant::now() + CURSOR_INTERVAL;
@@ -174,7 +179,11 @@ impl Committer {
 
     /// One commit: of the oldest commands, up to the bound.
     async fn cycle(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
-        let bound = if self.one_by_one > 0 { 1 } else { self.settings.batch_max };
+        let bound = match (self.one_by_one, mem::take(&mut self.settling)) {
+            (0, 0) => self.settings.batch_max,
+            (0, settling) => settling,
+            (_, _) => 1,
+        };
         let count = self.queue.len().min(bound);
         let mut commands: Vec<Command> = self.queue.drain(..count).collect();
 
@@ -269,7 +278,9 @@ impl Committer {
                 tracing::info!(?slots, "deposed: slots belong to another owner or epoch");
                 metrics::counter!(names::FENCED_BATCHES_TOTAL).increment(1);
                 self.log.forget(&batch);
-                self.requeue(commands);
+                for command in commands.into_iter().rev() {
+                    self.queue.push_front(command);
+                }
                 for slot in slots {
                     self.close_slot(slot);
                 }
@@ -310,6 +321,7 @@ impl Committer {
         }
     }
 
+    /// To the front, in their order; given up after some attempts that led nowhere.
     fn requeue(&mut self, commands: Vec<Command>) {
         for mut command in commands.into_iter().rev() {
             command.attempts += 1;
@@ -348,7 +360,15 @@ impl Committer {
                 None => open.push(command),
             }
         }
-        self.requeue(open);
+        if open.len() < batch.events.len() {
+            self.settling = open.len();
+            for command in open.into_iter().rev() {
+                self.queue.push_front(command);
+            }
+        } else {
+            // Nothing was found, so a seq or an id was stale: with what is loaded anew it should not be.
+            self.requeue(open);
+        }
         // Where the events are our own, committed before their reply was lost, nobody has told fan-out yet: an empty
         // group whose predecessor nobody has seen makes it read the log.
         for &(slot, epoch) in &batch.slots {

@@ -101,14 +101,14 @@ impl Log {
     }
 
     /// Which conversations must be loaded before these commands can be decided.
-    pub fn missing<'a>(&self, commands: impl Iterator<Item = (Slot, &'a Append)>) -> Vec<ConversationKey> {
+    ///
+    /// What is here counts as used now, so that loading the others does not push it out.
+    pub fn missing<'a>(&mut self, commands: impl Iterator<Item = (Slot, &'a Append)>) -> Vec<ConversationKey> {
         let mut seen = HashSet::new();
-        commands
-            .filter(|(_, append)| {
-                !self.conversations.contains(&append.conversation) && seen.insert(append.conversation)
-            })
-            .map(|(slot, append)| ConversationKey { slot, id: append.conversation })
-            .collect()
+        let unknown = |(_, append): &(Slot, &Append)| {
+            self.conversations.get_mut(&append.conversation).is_none() && seen.insert(append.conversation)
+        };
+        commands.filter(unknown).map(|(slot, append)| ConversationKey { slot, id: append.conversation }).collect()
     }
 
     pub fn load(&mut self, slot: Slot, stored: &StoredConversation) {

@@ -154,3 +154,23 @@ fn a_slot_that_was_closed_is_not_written() {
     assert_eq!(decisions, [Decision::Refuse(Refusal::NotServing)]);
     assert!(batch.events.is_empty() && batch.conversations.is_empty());
 }
+
+#[test]
+fn a_known_conversation_is_not_pushed_out_by_loading_its_neighbours() {
+    let mut log = log();
+    let stored = |number: u128| {
+        let pair = DirectPair::new(ANA, UserId::from_u128(1_000 + number));
+        StoredConversation { id: pair.conversation_id(), pair, last_seq: Seq::new(1), message_no: MessageNo::new(1) }
+    };
+    // Number 0 is in the older generation, the younger one is full.
+    let turn = 32 * 1024;
+    for number in 0..2 * turn {
+        log.load(SLOT, &stored(number));
+    }
+    let known = Append { direct_peer: None, ..send(ANA, UserId::from_u128(1_000), "1", "a") };
+    let news = Append { direct_peer: None, ..send(ANA, UserId::from_u128(1_000 + 2 * turn), "1", "a") };
+    let missing = log.missing([(SLOT, &known), (SLOT, &news)].into_iter());
+    assert_eq!(missing.iter().map(|key| key.id).collect::<Vec<_>>(), [news.conversation]);
+    log.load(SLOT, &stored(2 * turn));
+    assert_eq!(assign(&mut log, &[known, news]).0, [Decision::Commit, Decision::Commit]);
+}

@@ -35,6 +35,13 @@ use tail::{Addressed, Effect, Outcome, PAGE_EVENTS, Purpose, SEND_BYTES_MAX, Sen
 const DELIVER_DEADLINE: Duration = Duration::from_secs(10);
 /// After a failed send or read.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The pause doubles so often: to 1.6 s.
+const RETRY_DOUBLINGS: u32 = 4;
+/// What an event and a recipient add to a send beyond the body, in bytes.
+const EVENT_BYTES: usize = 256;
+const RECIPIENT_BYTES: usize = 32;
+/// Outcomes that are taken before the next commits are.
+const DONE_AT_ONCE: usize = 256;
 /// Group commits that wait; beyond, the lanes wait.
 pub const COMMITTED_CHANNEL: usize = 1024;
 const COMMITTED_AT_ONCE: usize = 256;
@@ -77,7 +84,7 @@ pub struct Fanout {
 enum Done {
     Sent(Vec<(SendId, Outcome)>),
     Read { slot: Slot, epoch: Epoch, purpose: Purpose, page: Result<Vec<LogEntry>, StoreError> },
-    Paused { slot: Slot, epoch: Epoch, purpose: Purpose },
+    Paused { slot: Slot, epoch: Epoch, purpose: Purpose, number: u32 },
 }
 
 struct Driver {
@@ -121,12 +128,25 @@ pub async fn run(
                 driver.current_map = map.borrow_and_update().clone();
                 for (_, tail) in driver.tails.values_mut() {
                     for to in tail.paused_streams() {
-                        tail.resume(Purpose::Stream(to), &mut effects);
+                        tail.resume_stream(to, &mut effects);
                     }
                 }
             }
         }
-        driver.perform(&mut effects);
+        // Sends start when they are polled: none of them waits for the commits to cease.
+        for _ in 0..DONE_AT_ONCE {
+            // What could not be performed pauses, which can.
+            while !effects.is_empty() {
+                driver.perform(&mut effects);
+            }
+            match driver.under_way.next().now_or_never() {
+                Some(Some(done)) => driver.done(done, &mut effects),
+                _ => break,
+            }
+        }
+        while !effects.is_empty() {
+            driver.perform(&mut effects);
+        }
     }
 }
 
@@ -149,7 +169,9 @@ impl Driver {
         match done {
             Done::Sent(results) => {
                 for (id, outcome) in results {
-                    if let Some((_, tail)) = self.tails.get_mut(&id.from) {
+                    if let Some((_, tail)) = self.tails.get_mut(&id.from)
+                        && tail.epoch() == id.epoch
+                    {
                         tail.settled(id, outcome, effects);
                     }
                 }
@@ -166,9 +188,9 @@ impl Driver {
                     }
                 }
             }
-            Done::Paused { slot, epoch, purpose } => {
+            Done::Paused { slot, epoch, purpose, number } => {
                 if let Some((_, tail)) = self.tails.get_mut(&slot).filter(|(_, tail)| tail.epoch() == epoch) {
-                    tail.resume(purpose, effects);
+                    tail.resume(purpose, number, effects);
                 }
             }
         }
@@ -176,6 +198,7 @@ impl Driver {
 
     fn perform(&mut self, effects: &mut Vec<Effect>) {
         let mut outgoing: BTreeMap<Option<NodeId>, Outgoing> = BTreeMap::new();
+        let mut unreachable = Vec::new();
         for effect in effects.drain(..) {
             match effect {
                 Effect::Send { id, previous, items } => {
@@ -188,6 +211,12 @@ impl Driver {
                     }
                 }
                 Effect::Read { slot, purpose, after } => {
+                    if let Purpose::Stream(to) = purpose
+                        && !self.is_reachable(to)
+                    {
+                        unreachable.push((slot, purpose));
+                        continue;
+                    }
                     let Some((store, tail)) = self.tails.get(&slot) else { continue };
                     let Some(store) = self.fanout.stores.get(store).cloned() else { continue };
                     let epoch = tail.epoch();
@@ -197,11 +226,12 @@ impl Driver {
                     };
                     self.under_way.push(read.boxed());
                 }
-                Effect::Pause { slot, purpose } => {
+                Effect::Pause { slot, purpose, number } => {
                     let Some((_, tail)) = self.tails.get(&slot) else { continue };
                     let epoch = tail.epoch();
-                    self.under_way
-                        .push(sleep(RETRY_PAUSE).map(move |()| Done::Paused { slot, epoch, purpose }).boxed());
+                    let pause = RETRY_PAUSE * 2_u32.pow(number.saturating_sub(1).min(RETRY_DOUBLINGS));
+                    let paused = move |()| Done::Paused { slot, epoch, purpose, number };
+                    self.under_way.push(sleep(pause).map(paused).boxed());
                 }
                 Effect::Cursor { slot, epoch, event } => {
                     let Some((store, _)) = self.tails.get(&slot) else { continue };
@@ -215,6 +245,20 @@ impl Driver {
             if !of_node.sends.is_empty() {
                 self.under_way.push(self.send(owner, of_node));
             }
+        }
+        for (slot, purpose) in unreachable {
+            if let Some((_, tail)) = self.tails.get_mut(&slot) {
+                tail.read_failed(purpose, effects);
+            }
+        }
+    }
+
+    /// Whether reading the log for this mailbox slot can lead to anything now.
+    fn is_reachable(&self, to: Slot) -> bool {
+        match self.current_map.as_ref().and_then(|map| map.owner(to)) {
+            Some(owner) if owner.node == self.fanout.node => true,
+            Some(owner) => self.fanout.peers.data(owner.node).is_some_and(|client| client.generation().is_some()),
+            None => false,
         }
     }
 
@@ -266,7 +310,7 @@ impl Outgoing {
             let events = &mut self.deliver.events;
             let bytes = &mut self.bytes;
             let place = *self.places.entry(event.record.id).or_insert_with(|| {
-                *bytes += event.record.body.len();
+                *bytes += EVENT_BYTES + event.record.body.len();
                 events.push(DeliverEvent {
                     record: event.record.clone(),
                     direct: Some(event.direct),
@@ -274,6 +318,7 @@ impl Outgoing {
                 });
                 (events.len() - 1) as u32
             });
+            self.bytes += RECIPIENT_BYTES * recipients.len();
             deliveries.push(Delivery { event: place, recipients });
         }
         self.sends.push(id);

@@ -29,6 +29,8 @@ pub const PAGE_EVENTS: u32 = 500;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SendId {
     pub from: Slot,
+    /// Of `from`: numbers start anew with each.
+    pub epoch: Epoch,
     pub to: Slot,
     pub number: u64,
 }
@@ -58,10 +60,11 @@ pub enum Effect {
         purpose: Purpose,
         after: EventId,
     },
-    /// Report a read as failed, or a send as possible again, after a pause.
+    /// Call [`Tail::resume`] with the number after a pause, the longer the higher it is.
     Pause {
         slot: Slot,
         purpose: Purpose,
+        number: u32,
     },
     Cursor {
         slot: Slot,
@@ -85,6 +88,7 @@ pub struct Tail {
     streams: HashMap<Slot, Stream>,
     cursor: EventId,
     sends: u64,
+    head_pauses: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +126,8 @@ struct Behind {
     /// Everything up to here has been looked at.
     scanned: EventId,
     state: Catching,
+    /// How often it has paused since it fell behind.
+    pauses: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -146,6 +152,7 @@ impl Tail {
             streams: HashMap::new(),
             cursor: taken.mailbox_cursor,
             sends: 0,
+            head_pauses: 0,
         };
         if taken.last_event > taken.mailbox_cursor {
             tail.read_head(effects);
@@ -176,26 +183,44 @@ impl Tail {
     }
 
     pub fn read_failed(&mut self, purpose: Purpose, effects: &mut Vec<Effect>) {
-        if let Purpose::Stream(to) = purpose
-            && let Some(behind) = self.streams.get_mut(&to).and_then(|stream| stream.behind.as_mut())
-        {
-            behind.state = Catching::Paused;
+        match purpose {
+            Purpose::Head => {
+                self.head_pauses += 1;
+                effects.push(Effect::Pause { slot: self.slot, purpose, number: self.head_pauses });
+            }
+            Purpose::Stream(to) => self.pause(to, effects),
         }
-        effects.push(Effect::Pause { slot: self.slot, purpose });
     }
 
-    /// A pause is over, or the owner of `to` has changed.
-    pub fn resume(&mut self, purpose: Purpose, effects: &mut Vec<Effect>) {
+    fn pause(&mut self, to: Slot, effects: &mut Vec<Effect>) {
+        if let Some(behind) = self.streams.get_mut(&to).and_then(|stream| stream.behind.as_mut()) {
+            behind.state = Catching::Paused;
+            behind.pauses += 1;
+            effects.push(Effect::Pause { slot: self.slot, purpose: Purpose::Stream(to), number: behind.pauses });
+        }
+    }
+
+    /// A pause is over.
+    pub fn resume(&mut self, purpose: Purpose, number: u32, effects: &mut Vec<Effect>) {
         match purpose {
-            Purpose::Head if self.reading != Reading::No => {
+            Purpose::Head if self.reading != Reading::No && number == self.head_pauses => {
                 effects.push(Effect::Read { slot: self.slot, purpose, after: self.head });
             }
             Purpose::Head => {}
-            Purpose::Stream(to) => {
-                if self.streams.get(&to).and_then(|s| s.behind.as_ref()).is_some_and(|b| b.state == Catching::Paused) {
-                    self.read_stream(to, effects);
-                }
+            // Of an earlier pause, where the number is another: this one has a timer of its own.
+            Purpose::Stream(to)
+                if self.streams.get(&to).and_then(|s| s.behind.as_ref()).is_some_and(|b| b.pauses == number) =>
+            {
+                self.resume_stream(to, effects);
             }
+            Purpose::Stream(_) => {}
+        }
+    }
+
+    /// The owner of `to` may be another now: no reason to wait longer.
+    pub fn resume_stream(&mut self, to: Slot, effects: &mut Vec<Effect>) {
+        if self.streams.get(&to).and_then(|s| s.behind.as_ref()).is_some_and(|b| b.state == Catching::Paused) {
+            self.read_stream(to, effects);
         }
     }
 
@@ -233,8 +258,9 @@ impl Tail {
                 let first = stream.unacked.front().map_or(sent_before(self.head), |sent| sent_before(sent.first));
                 stream.unacked.clear();
                 stream.events = 0;
-                stream.behind = Some(Behind { after: first, scanned: first, state: Catching::Paused });
-                effects.push(Effect::Pause { slot: self.slot, purpose: Purpose::Stream(id.to) });
+                let pauses = stream.behind.as_ref().map_or(0, |behind| behind.pauses);
+                stream.behind = Some(Behind { after: first, scanned: first, state: Catching::Paused, pauses });
+                self.pause(id.to, effects);
             }
         }
     }
@@ -272,11 +298,11 @@ impl Tail {
             return;
         }
         if stream.events + items.len() > STREAM_EVENTS_MAX {
-            let state = if stream.unacked.is_empty() { Catching::Paused } else { Catching::Waiting };
-            if state == Catching::Paused {
-                effects.push(Effect::Pause { slot: self.slot, purpose: Purpose::Stream(to) });
+            let idle = stream.unacked.is_empty();
+            stream.behind = Some(Behind { after: head, scanned: head, state: Catching::Waiting, pauses: 0 });
+            if idle {
+                self.pause(to, effects);
             }
-            stream.behind = Some(Behind { after: head, scanned: head, state });
             return;
         }
         self.send_now(to, items, effects);
@@ -309,7 +335,8 @@ impl Tail {
             acknowledged: Ack::Open,
         });
         stream.events += items.len();
-        effects.push(Effect::Send { id: SendId { from: self.slot, to, number: self.sends }, previous, items });
+        let id = SendId { from: self.slot, epoch: self.epoch, to, number: self.sends };
+        effects.push(Effect::Send { id, previous, items });
     }
 
     fn read_stream(&mut self, to: Slot, effects: &mut Vec<Effect>) {

@@ -156,7 +156,7 @@ impl World {
                 }
                 Fate::Bad => self.tail.read_failed(purpose, &mut effects),
             },
-            Effect::Pause { purpose, .. } => self.tail.resume(purpose, &mut effects),
+            Effect::Pause { purpose, number, .. } => self.tail.resume(purpose, number, &mut effects),
             Effect::Cursor { .. } => unreachable!("taken at once"),
         }
         self.take(effects);

@@ -55,6 +55,12 @@ pub fn fold(row: Option<&InboxRow>, item: &FoldItem) -> Folded {
     if item.seq > last.next() {
         return Folded::Gap { after: last };
     }
+    Folded::Changed(apply(row, item))
+}
+
+/// The row after the event, whatever was before: all that a row says is absolute, so it is right but for reads that the
+/// user's own missing events would have marked.
+pub fn apply(row: Option<&InboxRow>, item: &FoldItem) -> InboxRow {
     let mut changed = InboxRow {
         conversation: item.conversation,
         peer: item.peer,
@@ -70,7 +76,7 @@ pub fn fold(row: Option<&InboxRow>, item: &FoldItem) -> Folded {
         changed.read_seq = item.seq;
         changed.read_message_no = item.message_no;
     }
-    Folded::Changed(changed)
+    changed
 }
 
 #[cfg(test)]

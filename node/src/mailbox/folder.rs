@@ -12,13 +12,13 @@ use tertulia_shard_map::{ConversationId, Epoch, Rev, Slot, UserId};
 use tertulia_wire::cluster::{Answer, InboxRow, NamedUser, Refusal};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Ticket,
-    fold::{FoldItem, Folded, fold},
+    fold::{FoldItem, Folded, apply, fold},
 };
 use crate::{
     clock,
@@ -34,6 +34,9 @@ const CHANNEL: usize = 16 * 1024;
 const ITEMS_MAX: usize = 8192;
 /// Rows, revs and names that are remembered, per generation of each cache.
 const ROWS: usize = 64 * 1024;
+/// Questions about missing events that one round asks, and how long each may take.
+const GAPS_PER_ROUND: u32 = 4;
+const GAP_TIMEOUT: Duration = Duration::from_secs(1);
 const REOPEN_BACKOFF_MIN: Duration = Duration::from_millis(50);
 const REOPEN_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
@@ -57,12 +60,22 @@ enum Control {
 
 /// The deliveries of one stream.
 pub(super) struct FoldJob {
+    pub from: Slot,
     pub slot: Slot,
     pub epoch: Epoch,
+    pub start: Start,
     pub items: Vec<FoldItem>,
     pub ticket: Arc<Ticket>,
     /// Which stream of the ticket.
     pub stream: usize,
+}
+
+/// Whether a job follows on what its stream brought before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// All that was sent before is acknowledged.
+    Afresh,
+    Following,
 }
 
 /// A session that wants to know its mailbox's rev.
@@ -123,7 +136,9 @@ struct Folder {
     slots: HashMap<Slot, Epoch>,
     rows: Generations<RowKey, (Slot, Option<InboxRow>)>,
     revs: Generations<UserId, (Slot, Rev)>,
-    names: Generations<UserId, String>,
+    names: Generations<UserId, (Slot, String)>,
+    /// Streams of which a job was given back: what follows on it has a hole, until the stream starts afresh.
+    broken: HashSet<(Slot, Slot)>,
 }
 
 /// The jobs of one commit.
@@ -143,7 +158,10 @@ impl Round {
                 self.items += fold.items.len().max(1);
                 self.folds.push(fold);
             }
-            Job::Attach(attach) => self.attaches.push(attach),
+            Job::Attach(attach) => {
+                self.items += 1;
+                self.attaches.push(attach);
+            }
             Job::Flush(done) => self.flushes.push(done),
         }
     }
@@ -174,6 +192,7 @@ pub async fn run(
         rows: Generations::new(ROWS),
         revs: Generations::new(ROWS),
         names: Generations::new(ROWS),
+        broken: HashSet::new(),
     };
     let mut not_before = Instant::now();
     while let Some(round) = folder.next_round(&mut jobs, &mut control, not_before, &stop).await {
@@ -235,11 +254,19 @@ impl Folder {
     fn forget_slot(&mut self, slot: Slot) {
         self.rows.retain(|_, (of, _)| *of != slot);
         self.revs.retain(|_, (of, _)| *of != slot);
+        self.names.retain(|_, (of, _)| *of != slot);
+        self.broken.retain(|(_, to)| *to != slot);
     }
 
     async fn cycle(&mut self, mut round: Round, stop: &CancellationToken) -> anyhow::Result<()> {
         // Dropping a ticket unmarked sends its stream again; dropping a responder would be an internal error.
-        round.folds.retain(|fold| self.slots.get(&fold.slot) == Some(&fold.epoch));
+        round.folds.retain(|fold| {
+            let stream = (fold.from, fold.slot);
+            if fold.start == Start::Afresh {
+                self.broken.remove(&stream);
+            }
+            self.slots.get(&fold.slot) == Some(&fold.epoch) && !self.broken.contains(&stream)
+        });
         let (kept, stale): (Vec<_>, Vec<_>) =
             round.attaches.into_iter().partition(|attach| self.slots.get(&attach.slot) == Some(&attach.epoch));
         stale.into_iter().for_each(|attach| attach.reply.refuse(Refusal::NotServing));
@@ -247,22 +274,25 @@ impl Folder {
 
         if let Err(error) = self.load(&round).await {
             tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(&error), "inbox rows cannot be loaded");
+            self.broken.extend(round.folds.iter().map(|fold| (fold.from, fold.slot)));
             round.refuse(&Refusal::StoreUnavailable);
             return Ok(());
         }
         let mut batch = self.fold(&mut round).await;
         self.rename(&round, &mut batch);
-        if (!batch.rows.is_empty() || !batch.profiles.is_empty()) && !self.commit(&batch, stop).await? {
-            self.forget(&batch);
-            round.refuse(&Refusal::StoreUnavailable);
-            return Ok(());
-        }
-        for fold in &round.folds {
-            fold.ticket.commit(fold.stream);
+        let failed = self.commit(batch, stop).await?;
+        for fold in round.folds {
+            if failed.contains(&fold.slot) {
+                self.broken.insert((fold.from, fold.slot));
+            } else {
+                fold.ticket.commit(fold.stream);
+            }
         }
         for attach in round.attaches {
-            let rev = self.revs.get_mut(&attach.user).map_or(Rev::ZERO, |(_, rev)| *rev);
-            attach.reply.send(Answer::Attach { rev });
+            match self.revs.get_mut(&attach.user) {
+                Some((_, rev)) if !failed.contains(&attach.slot) => attach.reply.send(Answer::Attach { rev: *rev }),
+                _ => attach.reply.refuse(Refusal::StoreUnavailable),
+            }
         }
         for done in round.flushes {
             let _ = done.send(());
@@ -275,16 +305,17 @@ impl Folder {
         let mut seen = HashSet::new();
         let mut keys = Vec::new();
         let mut users = Vec::new();
-        let mut want_user = |slot, user, revs: &Generations<UserId, (Slot, Rev)>| {
-            if !revs.contains(&user) && seen.insert(user) {
+        // What is here counts as used now, so that loading the others does not push it out.
+        let mut want_user = |slot, user, revs: &mut Generations<UserId, (Slot, Rev)>| {
+            if revs.get_mut(&user).is_none() && seen.insert(user) {
                 users.push((slot, user));
             }
         };
         let mut seen_rows = HashSet::new();
         for fold in &round.folds {
             for item in &fold.items {
-                want_user(fold.slot, item.user, &self.revs);
-                if !self.rows.contains(&(item.user, item.conversation))
+                want_user(fold.slot, item.user, &mut self.revs);
+                if self.rows.get_mut(&(item.user, item.conversation)).is_none()
                     && seen_rows.insert((item.user, item.conversation))
                 {
                     keys.push(InboxKey { slot: fold.slot, user: item.user, conversation: item.conversation });
@@ -292,7 +323,7 @@ impl Folder {
             }
         }
         for attach in &round.attaches {
-            want_user(attach.slot, attach.user, &self.revs);
+            want_user(attach.slot, attach.user, &mut self.revs);
         }
         if !users.is_empty() {
             let revs = self.lane.store().load_revs(&users).await?;
@@ -313,19 +344,23 @@ impl Folder {
     async fn fold(&mut self, round: &mut Round) -> FoldBatch {
         let mut changed: BTreeMap<RowKey, Slot> = BTreeMap::new();
         let mut kept = Vec::with_capacity(round.folds.len());
+        let mut questions = GAPS_PER_ROUND;
         for fold in round.folds.drain(..) {
-            let mut whole = true;
+            let mut whole = !self.broken.contains(&(fold.from, fold.slot));
             for item in &fold.items {
-                whole &= self.fold_item(fold.slot, item, &mut changed).await;
+                whole = whole && self.fold_item(fold.slot, item, &mut changed, &mut questions).await;
             }
             if whole {
                 kept.push(fold);
+            } else {
+                self.broken.insert((fold.from, fold.slot));
             }
         }
         round.folds = kept;
 
         let mut batch = FoldBatch::default();
         for ((user, conversation), slot) in changed {
+            // Both were loaded, or used, in this round: the caches hold them.
             let Some((_, Some(row))) = self.rows.get_mut(&(user, conversation)) else { continue };
             let row = row.clone();
             let Some((_, rev)) = self.revs.get_mut(&user) else { continue };
@@ -337,63 +372,97 @@ impl Folder {
         batch
     }
 
-    async fn fold_item(&mut self, slot: Slot, item: &FoldItem, changed: &mut BTreeMap<RowKey, Slot>) -> bool {
+    /// False where the item cannot be folded now.
+    async fn fold_item(
+        &mut self,
+        slot: Slot,
+        item: &FoldItem,
+        changed: &mut BTreeMap<RowKey, Slot>,
+        questions: &mut u32,
+    ) -> bool {
         let key = (item.user, item.conversation);
-        loop {
-            let Some((_, row)) = self.rows.get_mut(&key) else { return false };
-            match fold(row.as_ref(), item) {
-                Folded::Duplicate => return true,
-                Folded::Changed(new) => {
-                    *row = Some(new);
-                    changed.insert(key, slot);
-                    return true;
+        let Some((_, row)) = self.rows.get_mut(&key) else { return false };
+        let folded = match fold(row.as_ref(), item) {
+            Folded::Duplicate => return true,
+            Folded::Changed(new) => new,
+            Folded::Gap { after } => {
+                // What is acknowledged is committed, and a stream is in order: so the store has lost something, as after
+                // a fail-over to a standby that was behind. The conversation's owner has it all the same.
+                metrics::counter!(names::INBOX_GAPS_TOTAL).increment(1);
+                tracing::warn!(conversation = %item.conversation, %after, seq = %item.seq, "a gap in a mailbox: asking the conversation's owner");
+                if *questions == 0 {
+                    return false;
                 }
-                Folded::Gap { after } => {
-                    // Acknowledged events are committed, so a gap means that the store has lost some, or was restored.
-                    metrics::counter!(names::INBOX_GAPS_TOTAL).increment(1);
-                    tracing::warn!(conversation = %item.conversation, %after, seq = %item.seq, "a gap in a mailbox: asking the conversation's owner");
-                    let Some(missing) = self.peers.events_after(item.conversation, item.user, after).await else {
-                        return false;
-                    };
-                    let before = after;
-                    for event in missing.iter().filter(|event| event.record.seq < item.seq) {
-                        let Some((_, row)) = self.rows.get_mut(&key) else { return false };
-                        if let Folded::Changed(new) =
-                            fold(row.as_ref(), &FoldItem { peer: item.peer, ..FoldItem::new(item.user, event) })
-                        {
-                            *row = Some(new);
-                            changed.insert(key, slot);
-                        }
-                    }
-                    let progressed = self
-                        .rows
-                        .get_mut(&key)
-                        .and_then(|(_, row)| row.as_ref())
-                        .is_some_and(|row| row.last_seq > before);
-                    if !progressed {
-                        return false;
+                *questions -= 1;
+                let asking = self.peers.events_after(item.conversation, item.user, after);
+                let Ok(Some(missing)) = timeout(GAP_TIMEOUT, asking).await else { return false };
+                let Some((_, row)) = self.rows.get_mut(&key) else { return false };
+                let mut filled = row.clone();
+                for event in missing.iter().filter(|event| event.record.seq < item.seq) {
+                    let missed = FoldItem { peer: item.peer, ..FoldItem::new(item.user, event) };
+                    if let Folded::Changed(new) = fold(filled.as_ref(), &missed) {
+                        filled = Some(new);
                     }
                 }
+                apply(filled.as_ref(), item)
             }
+        };
+        if let Some((_, row)) = self.rows.get_mut(&key) {
+            *row = Some(folded);
+            changed.insert(key, slot);
         }
+        true
     }
 
     fn rename(&mut self, round: &Round, batch: &mut FoldBatch) {
+        let mut renamed = HashSet::new();
         for AttachJob { slot, user, name, .. } in &round.attaches {
             let Some(name) = name else { continue };
-            if self.names.get_mut(user).is_some_and(|known| known == name)
-                || batch.profiles.iter().any(|(_, p)| p.user == *user)
-            {
+            if self.names.get_mut(user).is_some_and(|(_, known)| known == name) || !renamed.insert(*user) {
                 continue;
             }
-            self.names.insert(*user, name.clone());
+            self.names.insert(*user, (*slot, name.clone()));
             touch(batch, *slot, &self.slots);
             batch.profiles.push((*slot, NamedUser { user: *user, name: name.clone() }));
         }
     }
 
-    /// True once committed; false where nothing of it is.
-    async fn commit(&mut self, batch: &FoldBatch, stop: &CancellationToken) -> anyhow::Result<bool> {
+    /// The slots of which nothing is committed; everything of the others is. What failed is forgotten.
+    async fn commit(&mut self, batch: FoldBatch, stop: &CancellationToken) -> anyhow::Result<HashSet<Slot>> {
+        let mut failed = HashSet::new();
+        let mut waiting = vec![batch];
+        while let Some(mut batch) = waiting.pop() {
+            if batch.slots.is_empty() {
+                continue;
+            }
+            match self.commit_once(&batch, stop).await? {
+                Committed::Yes => {}
+                Committed::Fenced(slots) => {
+                    tracing::info!(?slots, "deposed: slots belong to another owner or epoch");
+                    for slot in slots {
+                        self.forget(&take_slot(&mut batch, slot));
+                        self.forget_slot(slot);
+                        self.slots.remove(&slot);
+                        failed.insert(slot);
+                    }
+                    waiting.push(batch);
+                }
+                // Slot by slot, so that what is bad fails alone.
+                Committed::Refused if batch.slots.len() > 1 => {
+                    while let Some(&(slot, _)) = batch.slots.first() {
+                        waiting.push(take_slot(&mut batch, slot));
+                    }
+                }
+                Committed::Refused => {
+                    failed.extend(batch.slots.iter().map(|&(slot, _)| slot));
+                    self.forget(&batch);
+                }
+            }
+        }
+        Ok(failed)
+    }
+
+    async fn commit_once(&mut self, batch: &FoldBatch, stop: &CancellationToken) -> anyhow::Result<Committed> {
         let started = Instant::now();
         let mut backoff = REOPEN_BACKOFF_MIN;
         loop {
@@ -401,16 +470,9 @@ impl Folder {
                 Ok(()) => {
                     metrics::histogram!(names::FOLD_SECONDS).record(started.elapsed().as_secs_f64());
                     metrics::histogram!(names::FOLD_ROWS).record(batch.rows.len() as f64);
-                    return Ok(true);
+                    return Ok(Committed::Yes);
                 }
-                Err(StoreError::SlotsFenced(slots)) => {
-                    tracing::info!(?slots, "deposed: slots belong to another owner or epoch");
-                    for slot in slots {
-                        self.forget_slot(slot);
-                        self.slots.remove(&slot);
-                    }
-                    return Ok(false);
-                }
+                Err(StoreError::SlotsFenced(slots)) if !slots.is_empty() => return Ok(Committed::Fenced(slots)),
                 // The outcome is unknown: fence the old connection off and do the same again, which changes nothing
                 // where it was committed.
                 Err(StoreError::Unavailable(_) | StoreError::LaneFenced) => match self.lane.reopen().await {
@@ -425,11 +487,11 @@ impl Folder {
                 },
                 Err(error) => {
                     tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(&error), rows = batch.rows.len(), "fold refused");
-                    return Ok(false);
+                    return Ok(Committed::Refused);
                 }
             }
             tokio::select! {
-                () = stop.cancelled() => return Ok(false),
+                () = stop.cancelled() => return Ok(Committed::Refused),
                 () = sleep(backoff) => backoff = (backoff * 2).min(REOPEN_BACKOFF_MAX),
             }
         }
@@ -444,6 +506,21 @@ impl Folder {
         for (_, profile) in &batch.profiles {
             self.names.remove(&profile.user);
         }
+    }
+}
+
+enum Committed {
+    Yes,
+    Fenced(Vec<Slot>),
+    Refused,
+}
+
+/// Takes a slot's part out of a batch.
+fn take_slot(batch: &mut FoldBatch, slot: Slot) -> FoldBatch {
+    FoldBatch {
+        slots: batch.slots.extract_if(.., |(of, _)| *of == slot).collect(),
+        rows: batch.rows.extract_if(.., |(of, ..)| *of == slot).collect(),
+        profiles: batch.profiles.extract_if(.., |(of, _)| *of == slot).collect(),
     }
 }
 

@@ -20,11 +20,16 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Control, DeliverReply, Input, MailboxInputs, PresenceHandle, RETRY_AFTER_MS, Ticket,
     fold::FoldItem,
-    folder::{AttachJob, FoldJob, FolderHandle, Job},
+    folder::{AttachJob, FoldJob, FolderHandle, Job, Start},
 };
 use crate::metrics as names;
 
 const INPUTS_AT_ONCE: usize = 256;
+/// A notice grows no further once it has so many bytes.
+const PUSH_BYTES_MAX: usize = 1024 * 1024;
+/// What an event and a session add to it beyond the body, in bytes.
+const EVENT_BYTES: usize = 256;
+const SESSION_BYTES: usize = 24;
 /// Sessions of one user; the next one is refused.
 const SESSIONS_PER_USER_MAX: usize = 64;
 
@@ -215,7 +220,16 @@ impl Sessions {
             if let Some(last) = last {
                 mailboxes.streams.insert(stream.from, last);
             }
-            let job = FoldJob { slot: stream.to, epoch: mailboxes.epoch, items, ticket: ticket.clone(), stream: place };
+            let start = if stream.previous.is_none() { Start::Afresh } else { Start::Following };
+            let job = FoldJob {
+                from: stream.from,
+                slot: stream.to,
+                epoch: mailboxes.epoch,
+                start,
+                items,
+                ticket: ticket.clone(),
+                stream: place,
+            };
             if let Some(folder) = self.folders.get(&mailboxes.store)
                 && folder.try_send(Job::Fold(job)).is_err()
             {
@@ -229,7 +243,8 @@ impl Sessions {
         for (id, batch) in pushes.by_connection {
             let Some(router) = self.routers.get(&id) else { continue };
             metrics::counter!(names::PUSHES_TOTAL).increment(batch.targets as u64);
-            if let Err(error) = router.connection.notify(Notice::Push(batch.finish())) {
+            let sent = batch.finish().into_iter().try_for_each(|part| router.connection.notify(Notice::Push(part)));
+            if let Err(error) = sent {
                 // Closed: the router re-attaches, and its clients are told to resync. Full: likewise, once we hang up.
                 tracing::warn!(router = %router.connection.peer(), %error, "pushes dropped");
                 router.connection.close("pushes were dropped");
@@ -272,8 +287,20 @@ impl Pushes {
 }
 
 impl Batch {
-    fn finish(self) -> PushBatch {
-        let target = |(place, sessions)| PushTarget { event: place as u32, sessions };
-        PushBatch { events: self.events, targets: self.sessions.into_iter().enumerate().map(target).collect() }
+    /// In parts that fit into a frame many times over.
+    fn finish(self) -> Vec<PushBatch> {
+        let mut parts = Vec::new();
+        let (mut part, mut bytes) = (PushBatch { events: Vec::new(), targets: Vec::new() }, 0);
+        for (event, sessions) in self.events.into_iter().zip(self.sessions) {
+            if bytes > PUSH_BYTES_MAX {
+                parts.push(std::mem::replace(&mut part, PushBatch { events: Vec::new(), targets: Vec::new() }));
+                bytes = 0;
+            }
+            bytes += EVENT_BYTES + event.body.len() + SESSION_BYTES * sessions.len();
+            part.targets.push(PushTarget { event: part.events.len() as u32, sessions });
+            part.events.push(event);
+        }
+        parts.push(part);
+        parts
     }
 }

@@ -1,16 +1,16 @@
 //! Conversations as an owner loads them before its first write to one.
 
+use futures_util::future::try_join_all;
 use tertulia_shard_map::{ConversationId, DirectPair, MessageNo, Seq, Slot, UserId};
 use uuid::Uuid;
 
-use super::{Store, StoreError, conversation_column, counter, slot_column};
+use super::{Store, StoreError, conversation_column, counter, places_by_slot, slot_column};
 
-/// Conversation by primary key, the log's end by the leaf's (conversation_id, seq). Partitions are pruned per row.
-const LOAD: &str = "SELECT want.id, c.direct_lo, c.direct_hi, newest.seq, newest.message_no \
-     FROM unnest($1::int[], $2::uuid[]) AS want (slot, id) \
-     JOIN LATERAL (SELECT x.direct_lo, x.direct_hi FROM conversation x WHERE x.slot = want.slot AND x.id = want.id) c ON true \
+/// Conversations of one slot by primary key, their logs' ends by the leaf's (conversation_id, seq).
+const LOAD: &str = "SELECT c.id, c.direct_lo, c.direct_hi, newest.seq, newest.message_no FROM conversation c \
      LEFT JOIN LATERAL (SELECT e.seq, e.message_no FROM event e \
-                        WHERE e.slot = want.slot AND e.conversation_id = want.id ORDER BY e.seq DESC LIMIT 1) newest ON true";
+                        WHERE e.slot = $1 AND e.conversation_id = c.id ORDER BY e.seq DESC LIMIT 1) newest ON true \
+     WHERE c.slot = $1 AND c.id = ANY ($2)";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConversationKey {
@@ -29,12 +29,18 @@ pub struct StoredConversation {
 impl Store {
     /// Those of the conversations that exist.
     pub async fn load_conversations(&self, keys: &[ConversationKey]) -> Result<Vec<StoredConversation>, StoreError> {
-        let slots: Vec<i32> = keys.iter().map(|key| slot_column(key.slot)).collect();
-        let ids: Vec<Uuid> = keys.iter().map(|key| conversation_column(key.id)).collect();
         let client = self.reader().await?;
         let statement = client.prepare_cached(LOAD).await?;
-        let rows = client.query(&statement, &[&slots, &ids]).await?;
+        let of_slot = |(slot, places): (Slot, Vec<usize>)| {
+            let (client, statement) = (&client, &statement);
+            async move {
+                let ids: Vec<Uuid> = places.iter().map(|&place| conversation_column(keys[place].id)).collect();
+                client.query(statement, &[&slot_column(slot), &ids]).await
+            }
+        };
+        let rows = try_join_all(places_by_slot(keys, |key| key.slot).into_iter().map(of_slot)).await?;
         rows.iter()
+            .flatten()
             .map(|row| {
                 let user = |column| -> Result<UserId, StoreError> {
                     let id: Option<Uuid> = row.try_get(column)?;

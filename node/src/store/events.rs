@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use tertulia_shard_map::{ConversationId, DirectPair, Epoch, EventId, MessageNo, Seq, Slot, UserId};
 use tertulia_wire::{
     EventKind, EventRecord,
@@ -12,7 +13,10 @@ use tertulia_wire::{
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Store, StoreError, column, conversation_column, counter, event_column, slot_column, user_column};
+use super::{
+    Store, StoreError, column, conversation_column, counter, event_column, place_of, places_by_slot, slot_column,
+    user_column,
+};
 
 /// One snapshot decides all: that the reader's node owns the slot, that the reader is a member, and what there is to see.
 /// By primary keys, and the leaf's (conversation_id, seq).
@@ -44,10 +48,10 @@ const LOG: &str = "SELECT c.direct_lo, c.direct_hi, e.slot, e.id, e.conversation
      FROM (SELECT * FROM event x WHERE x.slot = $1 AND x.id > $2 ORDER BY x.id LIMIT $3) e \
      JOIN conversation c ON c.slot = $1 AND c.id = e.conversation_id ORDER BY e.id";
 
-/// By the leaf's (conversation_id, sender_id, temp_id). Partitions are pruned per row.
+/// Of one slot, by the leaf's (conversation_id, sender_id, temp_id).
 const DUPLICATES: &str = "SELECT want.ord, e.id, e.seq, e.message_no, e.created_at_ms, e.payload_hash \
-     FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[]) WITH ORDINALITY AS want (slot, conversation, sender, temp_id, ord) \
-     JOIN LATERAL (SELECT * FROM event x WHERE x.slot = want.slot AND x.conversation_id = want.conversation \
+     FROM unnest($2::uuid[], $3::uuid[], $4::text[]) WITH ORDINALITY AS want (conversation, sender, temp_id, ord) \
+     JOIN LATERAL (SELECT * FROM event x WHERE x.slot = $1 AND x.conversation_id = want.conversation \
                    AND x.sender_id = want.sender AND x.temp_id = want.temp_id) e ON true";
 
 /// A page of the log is read within this time, or given up.
@@ -88,7 +92,7 @@ impl Store {
     ) -> Result<Option<HistoryEvents>, StoreError> {
         let (node, incarnation) = self.writer_columns();
         let (sql, bound) = match read.range {
-            HistoryRange::After(seq) => (HISTORY_AFTER, column(seq.get())),
+            HistoryRange::After(seq) => (HISTORY_AFTER, column(seq.get().min(i64::MAX as u64))),
             HistoryRange::Before(seq) => (HISTORY_BEFORE, column(seq.get().min(i64::MAX as u64))),
             HistoryRange::Latest => (HISTORY_BEFORE, i64::MAX),
         };
@@ -158,22 +162,32 @@ impl Store {
 
     /// For each key, in order, the event that is committed under it.
     pub async fn find_duplicates(&self, keys: &[DuplicateKey<'_>]) -> Result<Vec<Option<StoredEvent>>, StoreError> {
-        let slots: Vec<i32> = keys.iter().map(|key| slot_column(key.slot)).collect();
-        let conversations: Vec<Uuid> = keys.iter().map(|key| conversation_column(key.conversation)).collect();
-        let senders: Vec<Uuid> = keys.iter().map(|key| user_column(key.sender)).collect();
-        let temp_ids: Vec<&str> = keys.iter().map(|key| key.temp_id).collect();
         let client = self.reader().await?;
         let statement = client.prepare_cached(DUPLICATES).await?;
+        let of_slot = |(slot, places): (Slot, Vec<usize>)| {
+            let (client, statement) = (&client, &statement);
+            async move {
+                let of_key = |&place: &usize| &keys[place];
+                let wanted = || places.iter().map(of_key);
+                let conversations: Vec<Uuid> = wanted().map(|key| conversation_column(key.conversation)).collect();
+                let senders: Vec<Uuid> = wanted().map(|key| user_column(key.sender)).collect();
+                let temp_ids: Vec<&str> = wanted().map(|key| key.temp_id).collect();
+                let rows = client.query(statement, &[&slot_column(slot), &conversations, &senders, &temp_ids]).await?;
+                Ok::<_, StoreError>((places, rows))
+            }
+        };
         let mut found = vec![None; keys.len()];
-        for row in client.query(&statement, &[&slots, &conversations, &senders, &temp_ids]).await? {
-            let place = row.try_get::<_, i64>(0)? as usize - 1;
-            *found.get_mut(place).ok_or(StoreError::Unreadable("ordinality"))? = Some(StoredEvent {
-                id: EventId::from_bytes(row.try_get::<_, Uuid>(1)?.into_bytes()),
-                seq: Seq::new(counter(row.try_get(2)?)),
-                message_no: MessageNo::new(counter(row.try_get(3)?)),
-                created_at_ms: row.try_get(4)?,
-                payload_hash: row.try_get(5)?,
-            });
+        for (places, rows) in try_join_all(places_by_slot(keys, |key| key.slot).into_iter().map(of_slot)).await? {
+            for row in rows {
+                let place = place_of(&places, row.try_get(0)?)?;
+                found[place] = Some(StoredEvent {
+                    id: EventId::from_bytes(row.try_get::<_, Uuid>(1)?.into_bytes()),
+                    seq: Seq::new(counter(row.try_get(2)?)),
+                    message_no: MessageNo::new(counter(row.try_get(3)?)),
+                    created_at_ms: row.try_get(4)?,
+                    payload_hash: row.try_get(5)?,
+                });
+            }
         }
         Ok(found)
     }

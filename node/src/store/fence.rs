@@ -1,23 +1,21 @@
 //! Taking slots over: the only place where a slot's epoch in the store changes.
 
+use futures_util::future::try_join_all;
 use tertulia_shard_map::{Epoch, EventId, Slot};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{Store, StoreError, column, slot_column, slot_from_column, writer_pattern};
 
-/// How long a taker waits for a batch in flight of the old owner before it ends the old owner's backends.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1500ms'";
 const TAKE: &str = "SELECT slot FROM take_slots($1, $2, $3, $4)";
 /// By primary key of slot_fence.
 const OLD_OWNERS: &str = "SELECT DISTINCT node FROM slot_fence WHERE slot = ANY ($1)";
 const END_BACKENDS: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
      WHERE application_name LIKE $1 AND application_name LIKE '% lane %' AND pid <> pg_backend_pid() \
        AND datname = current_database()";
-/// The newest event of a slot, by the leaf's index on (id), and the cursor, by primary key.
-const POSITIONS: &str = "SELECT want.slot, newest.id, k.event_id \
-     FROM unnest($1::int[]) AS want (slot) \
-     LEFT JOIN LATERAL (SELECT e.id FROM event e WHERE e.slot = want.slot ORDER BY e.id DESC LIMIT 1) newest ON true \
-     LEFT JOIN slot_cursor k ON k.slot = want.slot AND k.consumer = 'mailbox'";
+/// The newest event of one slot, by the leaf's index on (id), and the cursor, by primary key.
+const POSITIONS: &str = "SELECT (SELECT e.id FROM event e WHERE e.slot = $1 ORDER BY e.id DESC LIMIT 1), \
+            (SELECT k.event_id FROM slot_cursor k WHERE k.slot = $1 AND k.consumer = 'mailbox')";
 
 /// A slot that is ours in the store, with where its log ends and where fan-out has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,32 +33,30 @@ impl Store {
     pub async fn take_slots(&self, wanted: &[(Slot, Epoch)]) -> Result<Vec<TakenSlot>, StoreError> {
         let slots: Vec<Slot> = wanted.iter().map(|&(slot, _)| slot).collect();
         self.ensure_partitions(&slots).await?;
-        let taken = match self.bump(wanted).await {
+        // Not one of the pool's: a take-over does not wait behind reads.
+        let client = self.connect("take").await?;
+        let taken = match self.bump(&client, wanted).await {
             Err(error) if error.is_lock_timeout() => {
-                self.end_old_backends(wanted).await?;
-                self.bump(wanted).await?
+                self.end_old_backends(&client, wanted).await?;
+                self.bump(&client, wanted).await?
             }
             other => other?,
         };
-        // After the commit of the bump: in a later snapshot than anything an old owner wrote.
-        self.positions(wanted, &taken).await
+        // After the commit of the bump: in later snapshots than anything an old owner wrote.
+        positions(&client, wanted, &taken).await
     }
 
-    async fn bump(&self, wanted: &[(Slot, Epoch)]) -> Result<Vec<Slot>, StoreError> {
+    /// In autocommit, one round trip: a taker that freezes holds no lock.
+    async fn bump(&self, client: &Client, wanted: &[(Slot, Epoch)]) -> Result<Vec<Slot>, StoreError> {
         let (node, incarnation) = self.writer_columns();
         let slots: Vec<i32> = wanted.iter().map(|&(slot, _)| slot_column(slot)).collect();
         let epochs: Vec<i64> = wanted.iter().map(|&(_, epoch)| column(epoch.get())).collect();
-        let mut client = self.reader().await?;
-        let transaction = client.transaction().await?;
-        transaction.batch_execute(LOCK_TIMEOUT).await?;
-        let rows = transaction.query(TAKE, &[&node, &incarnation, &slots, &epochs]).await?;
-        transaction.commit().await?;
+        let rows = client.query(TAKE, &[&node, &incarnation, &slots, &epochs]).await?;
         rows.iter().map(|row| slot_from_column(row.try_get(0)?)).collect()
     }
 
-    async fn end_old_backends(&self, wanted: &[(Slot, Epoch)]) -> Result<(), StoreError> {
+    async fn end_old_backends(&self, client: &Client, wanted: &[(Slot, Epoch)]) -> Result<(), StoreError> {
         let slots: Vec<i32> = wanted.iter().map(|&(slot, _)| slot_column(slot)).collect();
-        let client = self.reader().await?;
         for row in client.query(OLD_OWNERS, &[&slots]).await? {
             let node: i64 = row.try_get(0)?;
             tracing::warn!(node, store = %self.id, "a batch of the old owner holds its fence: ending its backends");
@@ -68,21 +64,23 @@ impl Store {
         }
         Ok(())
     }
+}
 
-    async fn positions(&self, wanted: &[(Slot, Epoch)], taken: &[Slot]) -> Result<Vec<TakenSlot>, StoreError> {
-        let slots: Vec<i32> = taken.iter().copied().map(slot_column).collect();
-        let rows = self.reader().await?.query(POSITIONS, &[&slots]).await?;
-        rows.iter()
-            .map(|row| {
-                let slot = slot_from_column(row.try_get(0)?)?;
-                let position = |column| -> Result<EventId, StoreError> {
-                    let id: Option<Uuid> = row.try_get(column)?;
-                    Ok(id.map_or(EventId::from_u128(0), |id| EventId::from_bytes(id.into_bytes())))
-                };
-                let epoch = wanted.iter().find(|(s, _)| *s == slot).map(|&(_, epoch)| epoch);
-                let epoch = epoch.ok_or(StoreError::Unreadable("slot"))?;
-                Ok(TakenSlot { slot, epoch, last_event: position(1)?, mailbox_cursor: position(2)? })
-            })
-            .collect()
-    }
+async fn positions(client: &Client, wanted: &[(Slot, Epoch)], taken: &[Slot]) -> Result<Vec<TakenSlot>, StoreError> {
+    let statement = client.prepare(POSITIONS).await?;
+    // Pipelined: one round trip for all.
+    let of_slot = |&slot: &Slot| {
+        let statement = &statement;
+        async move {
+            let row = client.query_one(statement, &[&slot_column(slot)]).await?;
+            let position = |column| -> Result<EventId, StoreError> {
+                let id: Option<Uuid> = row.try_get(column)?;
+                Ok(id.map_or(EventId::from_u128(0), |id| EventId::from_bytes(id.into_bytes())))
+            };
+            let epoch = wanted.iter().find(|(s, _)| *s == slot).map(|&(_, epoch)| epoch);
+            let epoch = epoch.ok_or(StoreError::Unreadable("slot"))?;
+            Ok(TakenSlot { slot, epoch, last_event: position(0)?, mailbox_cursor: position(1)? })
+        }
+    };
+    try_join_all(taken.iter().map(of_slot)).await
 }

@@ -1,11 +1,14 @@
 //! Inbox rows: one per user and conversation, with the rev that delta sync follows.
 
+use futures_util::future::try_join_all;
 use tertulia_shard_map::{ConversationId, Epoch, EventId, MessageNo, Rev, Seq, Slot, UserId};
 use tertulia_wire::cluster::InboxRow;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Store, StoreError, column, conversation_column, counter, slot_column, user_column};
+use super::{
+    Store, StoreError, column, conversation_column, counter, place_of, places_by_slot, slot_column, user_column,
+};
 
 macro_rules! row_columns {
     () => {
@@ -13,17 +16,16 @@ macro_rules! row_columns {
     };
 }
 
-/// By primary key; partitions are pruned per row.
+/// Of one slot, by primary key.
 const ROWS: &str = concat!(
     "SELECT want.ord, ",
     row_columns!(),
-    " FROM unnest($1::int[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS want (slot, user_id, conversation_id, ord) \
-     JOIN LATERAL (SELECT * FROM inbox x WHERE x.slot = want.slot AND x.user_id = want.user_id \
-                   AND x.conversation_id = want.conversation_id) i ON true"
+    " FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY AS want (user_id, conversation_id, ord) \
+     JOIN inbox i ON i.slot = $1 AND i.user_id = want.user_id AND i.conversation_id = want.conversation_id"
 );
-/// By the primary key's (slot, user_id): reads all rows of the user, once per loaded mailbox.
-const REVS: &str = "SELECT want.ord, newest.rev FROM unnest($1::int[], $2::uuid[]) WITH ORDINALITY AS want (slot, user_id, ord) \
-     JOIN LATERAL (SELECT max(x.rev) AS rev FROM inbox x WHERE x.slot = want.slot AND x.user_id = want.user_id) newest ON true";
+/// Of one slot, by the primary key's (slot, user_id): reads all rows of the user, once per loaded mailbox.
+const REVS: &str = "SELECT want.ord, (SELECT max(x.rev) FROM inbox x WHERE x.slot = $1 AND x.user_id = want.user_id) \
+     FROM unnest($2::uuid[]) WITH ORDINALITY AS want (user_id, ord)";
 /// One snapshot decides that this node owns the slot and what changed. By the primary key's (slot, user_id).
 const SYNC: &str = concat!(
     "SELECT head.owner, head.rev, ",
@@ -58,29 +60,44 @@ pub struct SyncPage {
 impl Store {
     /// For each key, in order, its row.
     pub async fn load_inbox_rows(&self, keys: &[InboxKey]) -> Result<Vec<Option<StoredInboxRow>>, StoreError> {
-        let slots: Vec<i32> = keys.iter().map(|key| slot_column(key.slot)).collect();
-        let users: Vec<Uuid> = keys.iter().map(|key| user_column(key.user)).collect();
-        let conversations: Vec<Uuid> = keys.iter().map(|key| conversation_column(key.conversation)).collect();
         let client = self.reader().await?;
         let statement = client.prepare_cached(ROWS).await?;
+        let of_slot = |(slot, places): (Slot, Vec<usize>)| {
+            let (client, statement) = (&client, &statement);
+            async move {
+                let users: Vec<Uuid> = places.iter().map(|&place| user_column(keys[place].user)).collect();
+                let conversations: Vec<Uuid> =
+                    places.iter().map(|&place| conversation_column(keys[place].conversation)).collect();
+                let rows = client.query(statement, &[&slot_column(slot), &users, &conversations]).await?;
+                Ok::<_, StoreError>((places, rows))
+            }
+        };
         let mut found = vec![None; keys.len()];
-        for row in client.query(&statement, &[&slots, &users, &conversations]).await? {
-            let place = row.try_get::<_, i64>(0)? as usize - 1;
-            *found.get_mut(place).ok_or(StoreError::Unreadable("ordinality"))? = Some(inbox_row(&row, 1)?);
+        for (places, rows) in try_join_all(places_by_slot(keys, |key| key.slot).into_iter().map(of_slot)).await? {
+            for row in rows {
+                found[place_of(&places, row.try_get(0)?)?] = Some(inbox_row(&row, 1)?);
+            }
         }
         Ok(found)
     }
 
     /// For each user, in order, the newest rev of the mailbox.
     pub async fn load_revs(&self, users: &[(Slot, UserId)]) -> Result<Vec<Rev>, StoreError> {
-        let slots: Vec<i32> = users.iter().map(|&(slot, _)| slot_column(slot)).collect();
-        let ids: Vec<Uuid> = users.iter().map(|&(_, user)| user_column(user)).collect();
         let client = self.reader().await?;
         let statement = client.prepare_cached(REVS).await?;
+        let of_slot = |(slot, places): (Slot, Vec<usize>)| {
+            let (client, statement) = (&client, &statement);
+            async move {
+                let ids: Vec<Uuid> = places.iter().map(|&place| user_column(users[place].1)).collect();
+                let rows = client.query(statement, &[&slot_column(slot), &ids]).await?;
+                Ok::<_, StoreError>((places, rows))
+            }
+        };
         let mut revs = vec![Rev::ZERO; users.len()];
-        for row in client.query(&statement, &[&slots, &ids]).await? {
-            let place = row.try_get::<_, i64>(0)? as usize - 1;
-            *revs.get_mut(place).ok_or(StoreError::Unreadable("ordinality"))? = rev(row.try_get(1)?);
+        for (places, rows) in try_join_all(places_by_slot(users, |user| user.0).into_iter().map(of_slot)).await? {
+            for row in rows {
+                revs[place_of(&places, row.try_get(0)?)?] = rev(row.try_get(1)?);
+            }
         }
         Ok(revs)
     }

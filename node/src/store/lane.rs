@@ -3,11 +3,11 @@
 
 use tertulia_shard_map::{ConversationId, DirectPair, Epoch, EventId, Slot, StoreId, UserId};
 use tertulia_wire::{EventRecord, cluster::NamedUser};
-use tokio_postgres::{Client, NoTls, Statement, types::ToSql};
+use tokio_postgres::{Client, Statement, types::ToSql};
 
 use super::{
     REPLY_TIMEOUT, Store, StoreError, StoredInboxRow, column, conversation_column, event_column, slot_column,
-    user_column, writer_name,
+    user_column,
 };
 
 const OPEN: &str = "SELECT open_lane($1, $2, $3, $4)";
@@ -98,15 +98,7 @@ impl Lane {
     pub async fn reopen(&mut self) -> Result<(), StoreError> {
         self.open = None;
         self.token += 1;
-        let mut config = self.store.config.clone();
-        config.application_name(format!("{} lane {}", writer_name(self.store.writer), self.id.0));
-        let (client, connection) = config.connect(NoTls).await?;
-        // Ends with the client, or with the connection, whichever goes first; the client's calls report either.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "lane connection ended");
-            }
-        });
+        let client = self.store.connect(&format!("lane {}", self.id.0)).await?;
         let (node, incarnation) = self.store.writer_columns();
         let opening = async {
             let row = client.query_one(OPEN, &[&node, &self.id.0, &incarnation, &self.token]).await?;

@@ -12,11 +12,11 @@ mod lane;
 mod profiles;
 mod schema;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use tertulia_shard_map::{ClusterId, ConversationId, EventId, Incarnation, NodeId, Slot, SlotCount, StoreId, UserId};
-use tokio_postgres::{NoTls, error::SqlState};
+use tokio_postgres::{Client, NoTls, error::SqlState};
 use uuid::Uuid;
 
 pub use conversations::{ConversationKey, StoredConversation};
@@ -30,6 +30,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No answer for this long: the connection is given up, and the outcome of its statement is unknown.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A host that is gone is noticed after three of these.
+const KEEPALIVE: Duration = Duration::from_secs(5);
 /// How long a read waits for a free connection of the pool.
 const POOL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -74,7 +76,9 @@ impl From<tokio_postgres::Error> for StoreError {
                 db.detail().unwrap_or_default().split(',').filter_map(|s| s.parse().ok().map(Slot::new)).collect(),
             ),
             // Shutdown, crash and recovery of Postgres, and a terminated backend: the outcome is open.
-            code if code.starts_with("08") || code.starts_with("57P") => Self::Unavailable(Some(error)),
+            code if code.starts_with("08") || code.starts_with("57P") || code == "40003" => {
+                Self::Unavailable(Some(error))
+            }
             _ => Self::Rejected(error),
         }
     }
@@ -125,12 +129,15 @@ impl Store {
         config
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_user_timeout(REPLY_TIMEOUT)
+            .keepalives_idle(KEEPALIVE)
+            .keepalives_interval(KEEPALIVE)
+            .keepalives_retries(2)
             .target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite)
             // A custom plan names the one partition that is asked for; a generic one would lock them all.
             .options(format!("-c statement_timeout={} -c jit=off", STATEMENT_TIMEOUT.as_millis()));
         let mut reading = config.clone();
         reading.application_name(format!("{} read", writer_name(writer))).options(format!(
-            "-c statement_timeout={} -c jit=off -c plan_cache_mode=force_custom_plan",
+            "-c statement_timeout={} -c jit=off -c plan_cache_mode=force_custom_plan -c idle_in_transaction_session_timeout=2000",
             STATEMENT_TIMEOUT.as_millis()
         ));
         let manager = Manager::from_config(reading, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
@@ -147,6 +154,21 @@ impl Store {
 
     pub fn id(&self) -> StoreId {
         self.id
+    }
+
+    /// A connection of its own, which Postgres shows as the writer's, `for_what`.
+    async fn connect(&self, for_what: &str) -> Result<Client, StoreError> {
+        let mut config = self.config.clone();
+        config.application_name(format!("{} {for_what}", writer_name(self.writer)));
+        let connecting = tokio::time::timeout(2 * CONNECT_TIMEOUT, config.connect(NoTls)).await;
+        let (client, connection) = connecting.map_err(|_| StoreError::Unavailable(None))??;
+        // Ends with the client, or with the connection, whichever goes first; the client's calls report either.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the store ended");
+            }
+        });
+        Ok(client)
     }
 
     async fn reader(&self) -> Result<Object, StoreError> {
@@ -166,6 +188,22 @@ fn writer_name(writer: Writer) -> String {
 /// The same, for all incarnations of a node, as a LIKE pattern.
 fn writer_pattern(node: i64) -> String {
     format!("tertulia node-{node} i%")
+}
+
+/// The places of the items in the list, slot by slot. A look-up names one slot, by which Postgres prunes the partitions
+/// when it plans; over several it would plan, and lock, all of them. The look-ups of all slots go out in one pipeline.
+fn places_by_slot<T>(items: &[T], slot: impl Fn(&T) -> Slot) -> BTreeMap<Slot, Vec<usize>> {
+    let mut places: BTreeMap<Slot, Vec<usize>> = BTreeMap::new();
+    for (place, item) in items.iter().enumerate() {
+        places.entry(slot(item)).or_default().push(place);
+    }
+    places
+}
+
+/// Where in the whole list the item of an ordinality (from 1) of one slot's look-up stands.
+fn place_of(places: &[usize], ordinality: i64) -> Result<usize, StoreError> {
+    let place = usize::try_from(ordinality - 1).ok().and_then(|at| places.get(at));
+    place.copied().ok_or(StoreError::Unreadable("ordinality"))
 }
 
 fn slot_column(slot: Slot) -> i32 {

@@ -1,10 +1,9 @@
 //! Migrations, the store's stamp, and the partitions of slots.
 
 use tertulia_shard_map::Slot;
-use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use super::{Stamp, Store, StoreError, column, slot_column, writer_name};
+use super::{Stamp, Store, StoreError, column, slot_column};
 
 mod embedded {
     refinery::embed_migrations!("../migrations");
@@ -13,6 +12,8 @@ mod embedded {
 /// Serialises migrations and the making of partitions among all nodes: "tertulia" in ASCII.
 const SCHEMA_LOCK: i64 = 0x7465_7274_756c_6961;
 
+/// Others may be at it, and each of their steps takes its time.
+const PATIENTLY: &str = "SET statement_timeout = '60s'";
 const LOCK: &str = "SELECT pg_advisory_lock($1)";
 const STAMP: &str =
     "INSERT INTO store_identity (cluster_id, store_id, slots) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
@@ -26,7 +27,8 @@ impl Store {
     /// Brings the schema up to date, and stamps the store for this cluster or refuses it as foreign.
     pub async fn prepare(&self, stamp: Stamp) -> Result<(), StoreError> {
         // The advisory lock lives as long as this connection.
-        let mut client = self.connect_for_schema().await?;
+        let mut client = self.connect("schema").await?;
+        client.batch_execute(PATIENTLY).await?;
         client.execute(LOCK, &[&SCHEMA_LOCK]).await?;
         embedded::migrations::runner().run_async(&mut client).await.map_err(StoreError::Migration)?;
 
@@ -49,7 +51,8 @@ impl Store {
         if self.reader().await?.query(MISSING_SLOTS, &[&wanted]).await?.is_empty() {
             return Ok(());
         }
-        let client = self.connect_for_schema().await?;
+        let client = self.connect("schema").await?;
+        client.batch_execute(PATIENTLY).await?;
         client.execute(LOCK, &[&SCHEMA_LOCK]).await?;
         let create = client.prepare(CREATE_SLOT).await?;
         // Autocommit, one slot each: a crash in between leaves whole slots and missing slots, nothing half-made.
@@ -57,19 +60,6 @@ impl Store {
             client.execute(&create, &[&row.try_get::<_, i32>(0)?]).await?;
         }
         Ok(())
-    }
-
-    async fn connect_for_schema(&self) -> Result<Client, StoreError> {
-        let mut config = self.config.clone();
-        config.application_name(format!("{} schema", writer_name(self.writer))).options("-c statement_timeout=0");
-        let (client, connection) = config.connect(NoTls).await?;
-        // Ends with the client, or with the connection, whichever goes first; the client's calls report either.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "schema connection ended");
-            }
-        });
-        Ok(client)
     }
 
     /// Whether the store answers at all.
