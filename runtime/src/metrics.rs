@@ -3,6 +3,7 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 pub const PROCESS_RESIDENT_MEMORY_BYTES: &str = "process_resident_memory_bytes";
+/// Rendered by hand, see [`telemetry`](crate::telemetry).
 pub const PROCESS_CPU_SECONDS_TOTAL: &str = "process_cpu_seconds_total";
 pub const PROCESS_OPEN_FDS: &str = "process_open_fds";
 pub const PROCESS_START_TIME_SECONDS: &str = "process_start_time_seconds";
@@ -23,7 +24,6 @@ pub const SECONDS_BUCKETS: &[f64] =
 
 pub(crate) fn describe() {
     describe_gauge!(PROCESS_RESIDENT_MEMORY_BYTES, Unit::Bytes, "Resident memory of the process.");
-    describe_gauge!(PROCESS_CPU_SECONDS_TOTAL, Unit::Seconds, "CPU time of the process, user and system.");
     describe_gauge!(PROCESS_OPEN_FDS, "Open file descriptors of the process.");
     describe_gauge!(PROCESS_START_TIME_SECONDS, "When the process started, in seconds since 1970.");
     describe_gauge!(BUILD_INFO, "Always 1: which build runs here.");

@@ -125,8 +125,13 @@ impl Metrics {
 
     /// The text for `/metrics`, in Prometheus's format ([`Metrics::CONTENT_TYPE`]).
     pub fn render(&self) -> String {
-        record_process();
-        self.handle.render()
+        let status = ProcessStatus::read();
+        status.as_ref().inspect(|status| status.record());
+        let mut text = self.handle.render();
+        if let Some(status) = status {
+            text.push_str(&status.cpu_counter());
+        }
+        text
     }
 
     pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
@@ -135,15 +140,6 @@ impl Metrics {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Metrics")
-    }
-}
-
-fn record_process() {
-    // Absent outside Linux, where these metrics then are absent, too.
-    if let Some(status) = ProcessStatus::read() {
-        gauge!(names::PROCESS_RESIDENT_MEMORY_BYTES).set(status.resident_bytes as f64);
-        gauge!(names::PROCESS_CPU_SECONDS_TOTAL).set(status.cpu_seconds);
-        gauge!(names::PROCESS_OPEN_FDS).set(status.open_fds as f64);
     }
 }
 
@@ -159,6 +155,7 @@ struct ProcessStatus {
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl ProcessStatus {
+    /// `None` outside Linux: these metrics are absent there.
     fn read() -> Option<Self> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -172,6 +169,17 @@ impl ProcessStatus {
         // Less the descriptor that reads the folder.
         let open_fds = fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1);
         Some(Self { resident_bytes: resident_kib * 1024, cpu_seconds: (user + system) / TICKS_PER_SECOND, open_fds })
+    }
+
+    fn record(&self) {
+        gauge!(names::PROCESS_RESIDENT_MEMORY_BYTES).set(self.resident_bytes as f64);
+        gauge!(names::PROCESS_OPEN_FDS).set(self.open_fds as f64);
+    }
+
+    /// A counter as Prometheus knows it; the recorder's counters are whole numbers, and its gauges are gauges.
+    fn cpu_counter(&self) -> String {
+        let (name, seconds) = (names::PROCESS_CPU_SECONDS_TOTAL, self.cpu_seconds);
+        format!("# HELP {name} CPU time of the process, user and system.\n# TYPE {name} counter\n{name} {seconds}\n\n")
     }
 }
 
@@ -199,11 +207,12 @@ mod tests {
         for expected in [
             "tertulia_build_info{version=\"1.2.3\",process=\"node-1\"} 1",
             "\nprocess_resident_memory_bytes ",
-            "\nprocess_cpu_seconds_total ",
+            "\n# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total ",
             "\nprocess_open_fds ",
             "tertulia_rpc_call_seconds_bucket{side=\"client\",kind=\"ping\",le=\"0.0025\"} 1",
         ] {
             assert!(text.contains(expected), "no {expected:?} in\n{text}");
         }
+        assert_eq!(text.matches("\nprocess_cpu_seconds_total ").count(), 1, "{text}");
     }
 }
