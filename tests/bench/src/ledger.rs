@@ -35,6 +35,9 @@ pub struct Counts {
     pub duplicated: u64,
     pub out_of_order: u64,
     pub errors: u64,
+    /// How often a session was told that pushes were dropped, or may have been. No fault by itself: what was dropped is
+    /// lost here, for nobody syncs.
+    pub resyncs: u64,
 }
 
 /// What became of an arrival.

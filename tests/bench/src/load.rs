@@ -252,6 +252,7 @@ impl Pair {
                 Outbound::Reply { reply: Reply::Ack(ack), .. } => self.ack(&ack.message, now),
                 Outbound::Push(Push::New(new)) => self.delivery(side, &new.message, now),
                 Outbound::Reply { reply: Reply::Error(error), .. } => return Err(refused(&error)),
+                Outbound::Push(Push::Resync(_)) => self.tally.borrow_mut().counts.resyncs += 1,
                 other => self.tally.borrow_mut().error(|| format!("unexpected: {other:?}")),
             }
         }
@@ -323,4 +324,27 @@ impl Pair {
 
 fn refused(error: &ErrorReply) -> anyhow::Error {
     anyhow::anyhow!("refused: {:?}: {}", error.code, error.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::Verdict;
+
+    #[test]
+    fn a_resync_is_reported_and_fails_a_run_only_where_something_is_lost() {
+        let options = Options::parse_from(["bench", "--data", "nowhere", "--router", "127.0.0.1:1"]);
+        let now = Instant::now();
+        let mut tally = Tally::new(Window { start: now, end: now }).unwrap();
+        tally.counts = Counts { sent: 3, acked: 3, delivered: 3, resyncs: 1, ..Counts::default() };
+        let report = |tally: &Tally| LoadReport::new(tally, &options, "json", &BTreeMap::new(), &BTreeMap::new());
+        assert_eq!(report(&tally).verdict(), Verdict::Kept);
+        assert_eq!(serde_json::to_value(report(&tally)).unwrap()["resyncs"], 1);
+        tally.counts.lost = 1;
+        assert_eq!(report(&tally).verdict(), Verdict::Broken);
+    }
 }

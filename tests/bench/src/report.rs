@@ -22,6 +22,8 @@ pub struct LoadReport {
     duplicated: u64,
     out_of_order: u64,
     errors: u64,
+    /// Sessions that were told to sync. Fails a run only by what was lost with it.
+    resyncs: u64,
     acked_per_s: f64,
     delivered_per_s: f64,
     ack_ms: Percentiles,
@@ -73,6 +75,7 @@ impl LoadReport {
             duplicated: counts.duplicated,
             out_of_order: counts.out_of_order,
             errors: counts.errors,
+            resyncs: counts.resyncs,
             acked_per_s: round(tally.acked_in_window as f64 / seconds),
             delivered_per_s: round(tally.delivered_in_window as f64 / seconds),
             ack_ms: Percentiles::of(&tally.ack_us),
@@ -116,8 +119,8 @@ impl fmt::Display for LoadReport {
         writeln!(f, "  sent {}   acked {}   delivered {}", self.sent, self.acked, self.delivered)?;
         writeln!(
             f,
-            "  lost {}   duplicated {}   out of order {}   errors {}",
-            self.lost, self.duplicated, self.out_of_order, self.errors
+            "  lost {}   duplicated {}   out of order {}   errors {}   resyncs {}",
+            self.lost, self.duplicated, self.out_of_order, self.errors, self.resyncs
         )?;
         writeln!(f, "  acked/s {:.0}   delivered/s {:.0}", self.acked_per_s, self.delivered_per_s)?;
         writeln!(f, "  ack ms      {}", self.ack_ms)?;

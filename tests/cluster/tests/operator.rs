@@ -200,7 +200,7 @@ async fn a_short_run_of_the_bench_finds_nothing_lost_and_reports_every_key() {
         for key in ["acked", "delivered"] {
             assert_eq!(report[key], report["sent"], "{report}");
         }
-        for key in ["lost", "duplicated", "out_of_order", "errors"] {
+        for key in ["lost", "duplicated", "out_of_order", "errors", "resyncs"] {
             assert_eq!(report[key], 0, "{report}");
         }
         for key in ["ack_ms", "deliver_ms"] {
