@@ -36,15 +36,16 @@ pub struct Identity {
     roots: Arc<RootCertStore>,
 }
 
+/// Names the section of the configuration that it comes from.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    #[error("cannot read {path}")]
+    #[error("[tls] cannot read {path}")]
     Unreadable { path: PathBuf, source: rustls_pki_types::pem::Error },
-    #[error("{path}: not usable")]
+    #[error("[tls] {path}: not usable")]
     Unusable { path: PathBuf, source: rustls::Error },
-    #[error("{path}: names no process")]
+    #[error("[tls] {path}: names no process")]
     Nameless { path: PathBuf, source: PeerNameError },
-    #[error("{path} is the certificate of {found}, not of {expected}")]
+    #[error("[tls] {path} is the certificate of {found}, not of {expected}")]
     WrongName { path: PathBuf, expected: PeerName, found: PeerName },
 }
 

@@ -52,7 +52,7 @@ impl EndpointConfig {
 pub enum BindError {
     #[error("cannot listen on UDP {address}")]
     Socket { address: SocketAddr, source: io::Error },
-    #[error("the TLS identity is not usable")]
+    #[error("[tls] this certificate and key are of no use")]
     Tls(#[from] TlsError),
 }
 

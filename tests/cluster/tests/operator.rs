@@ -127,7 +127,7 @@ async fn files_and_texts_of_the_configuration_that_are_of_no_use_are_one_line_an
     let identity = [
         ("tls.dir=nowhere", ".pem"),
         ("tls.dir=others", "-1.pem"),
-        ("tls.dir=mixed", "TLS"),
+        ("tls.dir=mixed", "[tls]"),
         ("tls.ca_file=nowhere.pem", "nowhere.pem"),
         ("tls.ca_file=cluster.toml", "cluster.toml"),
     ];
