@@ -9,6 +9,8 @@ BIN=${CARGO_TARGET_DIR:-$ROOT/target}/release
 # Seconds that a process gets to become ready, or to stop when asked to.
 READY_SECONDS=60
 STOP_SECONDS=15
+# Postgres writes out everything first: thousands of files after a cluster was made.
+POSTGRES_STOP_SECONDS=90
 # A log above this size is put aside (one older copy is kept) when its process starts.
 LOG_BYTES_MAX=$((64 * 1024 * 1024))
 
@@ -158,6 +160,7 @@ http_ok() {
 # stop_process NAME [SIGNAL]: asks, waits, and kills what does not go.
 stop_process() {
     local name=$1 signal=${2:-TERM} pid deadline=$((SECONDS + STOP_SECONDS))
+    if [[ $name == postgres ]]; then deadline=$((SECONDS + POSTGRES_STOP_SECONDS)); fi
     if pid=$(pid_of "$name"); then
         kill -s CONT "$pid" 2>/dev/null || true
         kill -s "$signal" "$pid" 2>/dev/null || true

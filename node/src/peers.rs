@@ -36,6 +36,13 @@ impl Peers {
         Self { inner: Arc::new(Inner { endpoint, map, clients: Mutex::default() }) }
     }
 
+    /// Connects to every other node of the map, so that nothing has to wait for that later.
+    pub fn connect_all(&self, map: &ShardMap) {
+        for (node, _) in map.nodes().filter(|(node, _)| PeerName::Node(*node) != self.inner.endpoint.name()) {
+            self.data(node);
+        }
+    }
+
     /// For bulk and commands. `None` where the map has no such node.
     pub fn data(&self, node: NodeId) -> Option<Client> {
         let map = self.inner.map.borrow().clone()?;
@@ -49,6 +56,7 @@ impl Peers {
         }
         let peer = PeerAddress { name: PeerName::Node(node), address };
         let client = self.inner.endpoint.peer(peer, Class::Data, Arc::new(NoInbox));
+        client.connect();
         clients.insert(node, client.clone());
         Some(client)
     }

@@ -104,6 +104,9 @@ pub async fn run(
     let mut map = fanout.map.clone();
     let current_map = map.borrow_and_update().clone();
     let mut driver = Driver { fanout, current_map, tails: HashMap::new(), under_way: FuturesUnordered::new() };
+    if let Some(map) = &driver.current_map {
+        driver.fanout.peers.connect_all(map);
+    }
     let mut groups = Vec::new();
     let mut effects = Vec::new();
     loop {
@@ -126,6 +129,9 @@ pub async fn run(
             Some(done) = driver.under_way.next() => driver.done(done, &mut effects),
             Ok(()) = map.changed() => {
                 driver.current_map = map.borrow_and_update().clone();
+                if let Some(map) = &driver.current_map {
+                    driver.fanout.peers.connect_all(map);
+                }
                 for (_, tail) in driver.tails.values_mut() {
                     for to in tail.paused_streams() {
                         tail.resume_stream(to, &mut effects);
@@ -266,7 +272,9 @@ impl Driver {
         let Outgoing { sends, deliver, .. } = outgoing;
         let answer: BoxFuture<'static, Option<Vec<StreamResult>>> = match owner {
             Some(node) if node == self.fanout.node => self.fanout.mailboxes.deliver_locally(deliver).boxed(),
-            Some(node) => match self.fanout.peers.data(node) {
+            // Only over a connection that is up: calls that wait for one do not keep their order, and what arrives out of
+            // order is sent again.
+            Some(node) => match self.fanout.peers.data(node).filter(|client| client.generation().is_some()) {
                 Some(client) => async move {
                     let answer = client.call(Call::Deliver(deliver), CallOptions::within(DELIVER_DEADLINE)).await;
                     if let Ok(Answer::Deliver(results)) = answer { Some(results) } else { None }

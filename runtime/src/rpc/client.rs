@@ -163,6 +163,11 @@ impl Client {
         }
     }
 
+    /// Has the connection made now, not only for the first call.
+    pub fn connect(&self) {
+        self.shared.want();
+    }
+
     pub fn peer(&self) -> PeerName {
         self.shared.peer()
     }
