@@ -255,6 +255,7 @@ impl Committer {
     ) -> anyhow::Result<()> {
         let started = Instant::now();
         let mut outcome = self.lane.append(&batch).await;
+        let was_known = !matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::LaneFenced));
         while let Err(StoreError::Unavailable(_) | StoreError::LaneFenced) = outcome {
             // The outcome is unknown. Nothing else of this lane may commit before that is settled: the old connection is
             // fenced off, and the very same batch is tried again. If it was committed, its duplicates say so.
@@ -291,6 +292,9 @@ impl Committer {
             }
             Err(error) => {
                 self.log.forget(&batch);
+                if !was_known {
+                    self.have_log_read(&batch).await;
+                }
                 self.refused(commands, &error);
             }
         }
@@ -348,7 +352,10 @@ impl Committer {
             .collect();
         let found = match self.lane.store().find_duplicates(&keys).await {
             Ok(found) => found,
-            Err(error) => return self.refused(commands, &error),
+            Err(error) => {
+                self.have_log_read(batch).await;
+                return self.refused(commands, &error);
+            }
         };
         let mut open = Vec::new();
         for (command, stored) in commands.into_iter().zip(found) {
@@ -369,8 +376,12 @@ impl Committer {
             // Nothing was found, so a seq or an id was stale: with what is loaded anew it should not be.
             self.requeue(open);
         }
-        // Where the events are our own, committed before their reply was lost, nobody has told fan-out yet: an empty
-        // group whose predecessor nobody has seen makes it read the log.
+        self.have_log_read(batch).await;
+    }
+
+    /// Where events of the batch are our own, committed before their reply was lost, nobody has told fan-out yet: an empty
+    /// group whose predecessor nobody has seen makes it read the log.
+    async fn have_log_read(&self, batch: &AppendBatch) {
         for &(slot, epoch) in &batch.slots {
             if let Some(previous) = self.log.last_event(slot) {
                 let _ = self.committed.send(Committed { slot, epoch, previous, events: Vec::new() }).await;

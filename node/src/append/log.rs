@@ -131,10 +131,15 @@ impl Log {
         let decisions = commands
             .iter()
             .map(|&(slot, append)| {
-                if !keys.insert((append.conversation, append.sender, append.temp_id.as_str())) {
+                let key = (append.conversation, append.sender, append.temp_id.as_str());
+                if keys.contains(&key) {
                     return Decision::Later;
                 }
-                self.decide(slot, append, &mut batch, &mut moment).unwrap_or_else(Decision::Refuse)
+                let decision = self.decide(slot, append, &mut batch, &mut moment).unwrap_or_else(Decision::Refuse);
+                if decision == Decision::Commit {
+                    keys.insert(key);
+                }
+                decision
             })
             .collect();
         (decisions, batch)

@@ -10,6 +10,9 @@ use super::{
     user_column,
 };
 
+/// Makes the lane's row where it is missing, in a transaction of its own: a taker that looks for the lanes of an old owner
+/// must see every one that could ever have a batch in flight.
+const MAKE: &str = "INSERT INTO lane (node, lane, incarnation, token) VALUES ($1, $2, 0, 0) ON CONFLICT DO NOTHING";
 const OPEN: &str = "SELECT open_lane($1, $2, $3, $4)";
 const APPEND: &str = "SELECT append_events($1,$2,$3,$4,$5,$6, $7,$8,$9,$10,$11,$12, \
      $13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23, $24,$25,$26)";
@@ -101,6 +104,7 @@ impl Lane {
         let client = self.store.connect(&format!("lane {}", self.id.0)).await?;
         let (node, incarnation) = self.store.writer_columns();
         let opening = async {
+            client.execute(MAKE, &[&node, &self.id.0]).await?;
             let row = client.query_one(OPEN, &[&node, &self.id.0, &incarnation, &self.token]).await?;
             if !row.try_get::<_, bool>(0)? {
                 return Err(StoreError::LaneFenced);
