@@ -220,10 +220,25 @@ start() {
     case $1 in
         postgres) start_postgres ;;
         redis) start_redis ;;
-        node-*) spawn "$1" "$BIN/tertulia-node" --config "$CONFIG" --id "${1#node-}" ;;
-        router-*) spawn "$1" "$BIN/tertulia-router" --config "$CONFIG" --id "${1#router-}" ;;
+        node-*)
+            : "${TERTULIA__NODE__WORKER_THREADS=$(worker_threads)}"
+            export TERTULIA__NODE__WORKER_THREADS
+            spawn "$1" "$BIN/tertulia-node" --config "$CONFIG" --id "${1#node-}"
+            ;;
+        router-*)
+            : "${TERTULIA__ROUTER__WORKER_THREADS=$(worker_threads)}"
+            export TERTULIA__ROUTER__WORKER_THREADS
+            spawn "$1" "$BIN/tertulia-router" --config "$CONFIG" --id "${1#router-}"
+            ;;
     esac
     say "started $1"
+}
+
+# Threads for each node and router: they share this machine's cores, where a process on a machine of its own takes one a
+# core. With more they get in each other's way.
+worker_threads() {
+    local threads=$(($(nproc) / (${#NODES[@]} + ${#ROUTERS[@]})))
+    echo $((threads > 0 ? threads : 1))
 }
 
 # Postgres refuses to run as root: there it runs as the package's own user.
