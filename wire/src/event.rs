@@ -1,8 +1,8 @@
-//! Events as they are stored and passed between processes. A node never looks into a body: it hashes, stores and relays
-//! the bytes. Routers turn them into the client's view.
+//! Events as they are stored and passed between processes. A node never looks into the content of a message: it hashes,
+//! stores and relays the bytes. Routers turn events into the client's view.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tertulia_shard_map::{ConversationId, EventId, MessageNo, Seq, UserId};
 
 /// What an event is. The number is stored and sent: it never changes its meaning.
@@ -11,14 +11,40 @@ use tertulia_shard_map::{ConversationId, EventId, MessageNo, Seq, UserId};
 #[repr(u8)]
 pub enum EventKind {
     Message = 1,
+    /// New content for an earlier message. Body: a [`MessageBody`].
+    Edit = 2,
+    /// An earlier message and its edits lose their content. Body: empty.
+    Delete = 3,
+    /// Body: a [`ReactionBody`].
+    Reaction = 4,
+    /// A group begins. Body: a [`GroupBody`] with its name and first members.
+    Created = 5,
+    /// Body: a [`GroupBody`] with the new name.
+    Renamed = 6,
+    /// Users became members. Body: a [`GroupBody`] with them.
+    Joined = 7,
+    /// Users are no longer members: this is the last event that they get. Body: a [`GroupBody`] with them.
+    Left = 8,
+    /// Body: a [`GroupBody`] with the member and the new role.
+    RoleChanged = 9,
 }
 
 impl EventKind {
+    pub const ALL: [Self; 9] = [
+        Self::Message,
+        Self::Edit,
+        Self::Delete,
+        Self::Reaction,
+        Self::Created,
+        Self::Renamed,
+        Self::Joined,
+        Self::Left,
+        Self::RoleChanged,
+    ];
+
     /// Whether it advances `message_no`, and so `unread`.
     pub const fn counts_as_message(self) -> bool {
-        match self {
-            Self::Message => true,
-        }
+        matches!(self, Self::Message)
     }
 }
 
@@ -32,9 +58,38 @@ impl TryFrom<u8> for EventKind {
     type Error = BodyError;
 
     fn try_from(value: u8) -> Result<Self, BodyError> {
+        Self::ALL.into_iter().find(|kind| u8::from(*kind) == value).ok_or(BodyError::UnknownKind(value))
+    }
+}
+
+/// What a member of a group may do. The number is stored and sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+#[repr(u8)]
+pub enum Role {
+    /// Reads and writes.
+    Member = 0,
+    /// Also renames, adds and removes members, and deletes others' messages.
+    Admin = 1,
+    /// Also gives and takes roles. At least one as long as the group has members.
+    Owner = 2,
+}
+
+impl From<Role> for u8 {
+    fn from(role: Role) -> u8 {
+        role as u8
+    }
+}
+
+impl TryFrom<u8> for Role {
+    type Error = BodyError;
+
+    fn try_from(value: u8) -> Result<Self, BodyError> {
         match value {
-            1 => Ok(Self::Message),
-            other => Err(BodyError::UnknownKind(other)),
+            0 => Ok(Self::Member),
+            1 => Ok(Self::Admin),
+            2 => Ok(Self::Owner),
+            other => Err(BodyError::UnknownRole(other)),
         }
     }
 }
@@ -51,12 +106,40 @@ pub struct EventRecord {
     /// The owner's clock at the commit, in milliseconds since 1970 (UTC). For display, never for order.
     pub created_at_ms: i64,
     pub temp_id: String,
-    /// See [`encode_message`].
+    /// As its kind says; empty where the content was deleted.
     pub body: Bytes,
+    /// The message that an edit, a deletion or a reaction is about.
+    pub target: Option<Target>,
+    /// What later events made of a message, at the time of the read. `None` where nothing happened, and in live events.
+    pub since: Option<Box<Since>>,
 }
 
-/// The content of a message: plain text, or bytes that only the recipients can read. Exactly one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub id: EventId,
+    pub seq: Seq,
+}
+
+/// What became of a message after it was sent. Its record's body is the newest content.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Since {
+    pub edited_at_ms: Option<i64>,
+    /// Set: the body is empty.
+    pub deleted_at_ms: Option<i64>,
+    /// In order of the emoji.
+    pub reactions: Vec<ReactionCount>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReactionCount {
+    pub emoji: String,
+    pub count: u32,
+    /// Whether the reader's is among them.
+    pub mine: bool,
+}
+
+/// The content of a message: plain text, or bytes that only the recipients can read, or attachments alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageBody {
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
@@ -64,6 +147,67 @@ pub struct MessageBody {
     pub encrypted: Option<Encrypted>,
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<EventId>,
+    #[serde(rename = "a", default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+    /// Users whom the sender wants to be told.
+    #[serde(rename = "m", default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<UserId>,
+}
+
+/// What is known of a file beside the message; the bytes are elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Where the app finds the file.
+    #[serde(rename = "k")]
+    pub key: String,
+    #[serde(rename = "n")]
+    pub name: String,
+    #[serde(rename = "t")]
+    pub content_type: String,
+    #[serde(rename = "b")]
+    pub size_bytes: u64,
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+}
+
+/// A reaction, or the end of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReactionBody {
+    #[serde(rename = "x")]
+    pub emoji: String,
+    #[serde(rename = "o")]
+    pub change: ReactionChange,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReactionChange {
+    Add,
+    Remove,
+}
+
+/// A change of a group: of its name, or of some members.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupBody {
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(rename = "u", default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<GroupMember>,
+    /// With this event the group has become larger than `fanout_limit`, for good.
+    #[serde(rename = "l", default, skip_serializing_if = "std::ops::Not::not")]
+    pub became_large: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMember {
+    #[serde(rename = "u")]
+    pub user: UserId,
+    #[serde(rename = "r")]
+    pub role: Role,
 }
 
 /// End-to-end encrypted content, opaque to every server.
@@ -85,6 +229,8 @@ pub struct Encrypted {
 pub enum BodyError {
     #[error("event kind {0} is unknown to this version")]
     UnknownKind(u8),
+    #[error("role {0} is unknown to this version")]
+    UnknownRole(u8),
     #[error("body format {0} is unknown to this version")]
     UnknownFormat(u8),
     #[error("the body is empty")]
@@ -93,22 +239,46 @@ pub enum BodyError {
     Malformed(#[from] rmp_serde::decode::Error),
 }
 
-/// First byte of a stored body; the rest is a MessagePack map with the one-letter keys of [`MessageBody`].
+/// First byte of a stored body; the rest is a MessagePack map with the one-letter keys of the body's type.
 const FORMAT: u8 = 1;
 
-pub fn encode_message(body: &MessageBody) -> Bytes {
-    let mut bytes = Vec::with_capacity(16 + body.content.as_ref().map_or(0, String::len));
+fn encode<T: Serialize>(body: &T, bytes_expected: usize) -> Bytes {
+    let mut bytes = Vec::with_capacity(bytes_expected);
     bytes.push(FORMAT);
-    rmp_serde::encode::write_named(&mut bytes, body).expect("strings always encode into memory");
+    rmp_serde::encode::write_named(&mut bytes, body).expect("plain fields always encode into memory");
     bytes.into()
 }
 
-pub fn decode_message(bytes: &[u8]) -> Result<MessageBody, BodyError> {
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
     match bytes.split_first() {
         None => Err(BodyError::Empty),
         Some((&FORMAT, rest)) => Ok(rmp_serde::from_slice(rest)?),
         Some((&other, _)) => Err(BodyError::UnknownFormat(other)),
     }
+}
+
+pub fn encode_message(body: &MessageBody) -> Bytes {
+    encode(body, 16 + body.content.as_ref().map_or(0, String::len))
+}
+
+pub fn decode_message(bytes: &[u8]) -> Result<MessageBody, BodyError> {
+    decode(bytes)
+}
+
+pub fn encode_reaction(body: &ReactionBody) -> Bytes {
+    encode(body, 16 + body.emoji.len())
+}
+
+pub fn decode_reaction(bytes: &[u8]) -> Result<ReactionBody, BodyError> {
+    decode(bytes)
+}
+
+pub fn encode_group(body: &GroupBody) -> Bytes {
+    encode(body, 32 + 24 * body.members.len())
+}
+
+pub fn decode_group(bytes: &[u8]) -> Result<GroupBody, BodyError> {
+    decode(bytes)
 }
 
 #[cfg(test)]
@@ -123,7 +293,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_body_is_stored_like_this() {
-        let plain = MessageBody { content: Some("¿Qué?".to_owned()), encrypted: None, reply_to: None };
+        let plain = MessageBody { content: Some("¿Qué?".to_owned()), ..MessageBody::default() };
         is_stored_as(&plain, b"\x01\x81\xa1c\xa7\xc2\xbfQu\xc3\xa9?");
 
         let reply = MessageBody { reply_to: Some(EventId::from_u128(0x0102)), ..plain };
@@ -136,7 +306,7 @@ mod tests {
             key_version: "k1".to_owned(),
             algorithm: "aes-256-gcm".to_owned(),
         };
-        let encrypted = MessageBody { content: None, encrypted: Some(encrypted), reply_to: None };
+        let encrypted = MessageBody { encrypted: Some(encrypted), ..MessageBody::default() };
         is_stored_as(
             &encrypted,
             b"\x01\x81\xa1e\x85\xa1c\xa8c2VjcmV0\xa1n\xa8bm9uY2U=\xa1t\xa4dGFn\xa1k\xa2k1\xa1a\xabaes-256-gcm",
@@ -153,8 +323,23 @@ mod tests {
 
     #[test]
     fn the_number_of_a_kind_never_changes() {
-        assert_eq!(u8::from(EventKind::Message), 1);
-        assert_eq!(EventKind::try_from(1).unwrap(), EventKind::Message);
+        let numbers = EventKind::ALL.map(|kind| (u8::from(kind), kind));
+        assert_eq!(
+            numbers,
+            [
+                (1, EventKind::Message),
+                (2, EventKind::Edit),
+                (3, EventKind::Delete),
+                (4, EventKind::Reaction),
+                (5, EventKind::Created),
+                (6, EventKind::Renamed),
+                (7, EventKind::Joined),
+                (8, EventKind::Left),
+                (9, EventKind::RoleChanged),
+            ]
+        );
+        assert!(numbers.into_iter().all(|(number, kind)| EventKind::try_from(number).unwrap() == kind));
+        assert_eq!([Role::Member, Role::Admin, Role::Owner].map(u8::from), [0, 1, 2]);
         assert!(matches!(EventKind::try_from(0), Err(BodyError::UnknownKind(0))));
     }
 }

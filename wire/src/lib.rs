@@ -9,5 +9,9 @@ mod event;
 pub mod limits;
 mod trace;
 
-pub use event::{BodyError, Encrypted, EventKind, EventRecord, MessageBody, decode_message, encode_message};
+pub use event::{
+    Attachment, BodyError, Encrypted, EventKind, EventRecord, GroupBody, GroupMember, MessageBody, ReactionBody,
+    ReactionChange, ReactionCount, Role, Since, Target, decode_group, decode_message, decode_reaction, encode_group,
+    encode_message, encode_reaction,
+};
 pub use trace::{InvalidTraceId, TraceId};

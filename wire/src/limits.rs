@@ -31,6 +31,34 @@ pub const SYNC_PAGE_MAX: u32 = 200;
 pub const SYNC_PAGE_DEFAULT: u32 = 100;
 /// Most users in one `profile:get`.
 pub const PROFILES_MAX: usize = 100;
+/// Longest emoji of a reaction, in bytes of UTF-8.
+pub const EMOJI_BYTES: usize = 64;
+/// Most reactions of one user to one message.
+pub const REACTIONS_PER_USER_MAX: u32 = 16;
+/// Most attachments of one message.
+pub const ATTACHMENTS_MAX: usize = 10;
+/// Longest `key`, `name` and `content_type` of an attachment, in bytes.
+pub const ATTACHMENT_KEY_BYTES: usize = 512;
+pub const ATTACHMENT_NAME_BYTES: usize = 255;
+pub const CONTENT_TYPE_BYTES: usize = 127;
+/// Most users that one message mentions.
+pub const MENTIONS_MAX: usize = 50;
+/// Most users that one command adds to a group or removes from it.
+pub const GROUP_CHANGE_USERS_MAX: usize = 1000;
+/// Most members of a group.
+pub const GROUP_MEMBERS_MAX: u64 = 100_000;
+/// Most members in one page, and what a query without `limit` gets.
+pub const MEMBERS_PAGE_MAX: u32 = 500;
+pub const MEMBERS_PAGE_DEFAULT: u32 = 100;
+/// Most users in one page of blocks, and what a query without `limit` gets.
+pub const BLOCKS_PAGE_MAX: u32 = 500;
+pub const BLOCKS_PAGE_DEFAULT: u32 = 100;
+/// Most users whose presence one session has subscribed to.
+pub const PRESENCE_USERS_MAX: usize = 200;
+/// How long a `dm:typing` holds unless it is said again, in milliseconds.
+pub const TYPING_EXPIRES_MS: u64 = 6000;
+/// Longest URL of an avatar, in bytes.
+pub const AVATAR_URL_BYTES: usize = 2048;
 /// A page of history stops growing here, in bytes of bodies, so that a reply stays well below a cluster frame.
 pub const HISTORY_PAGE_BYTES: usize = 512 * 1024;
 /// Largest frame between two processes of the cluster, in bytes.

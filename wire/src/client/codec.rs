@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     Command, CommandId, ErrorCode, ErrorReply, Push, Reply,
     envelope::{self, Envelope},
+    kinds::{ReadPayload, WritePayload},
 };
 use crate::limits::{CLIENT_FRAME_BYTES, ERROR_MESSAGE_BYTES, SERVER_FRAME_BYTES};
 
@@ -88,23 +89,29 @@ pub fn decode_commands(format: Format, frame: &[u8]) -> Result<Vec<DecodedComman
 }
 
 fn command(format: Format, envelope: &Envelope<'_>) -> Result<Command, ErrorReply> {
-    Ok(match envelope.kind.as_ref() {
-        "hello" => Command::Hello(payload(format, envelope)?),
-        "ping" => {
-            if envelope.data.is_some() {
-                payload::<NoFields>(format, envelope)?;
-            }
-            Command::Ping
+    let kind = envelope.kind.as_ref();
+    Command::read(kind, &mut FromClient { format, envelope })
+        .unwrap_or_else(|| Err(ErrorReply::new(ErrorCode::UnknownType, cut(format!("there is no command `{kind}`")))))
+}
+
+struct FromClient<'a, 'e> {
+    format: Format,
+    envelope: &'a Envelope<'e>,
+}
+
+impl ReadPayload for FromClient<'_, '_> {
+    type Error = ErrorReply;
+
+    fn bare(&mut self) -> Result<(), ErrorReply> {
+        if self.envelope.data.is_some() {
+            payload::<NoFields>(self.format, self.envelope)?;
         }
-        "dm:send" => Command::Send(payload(format, envelope)?),
-        "sync" => Command::Sync(payload(format, envelope)?),
-        "history" => Command::History(payload(format, envelope)?),
-        "profile:get" => Command::Profiles(payload(format, envelope)?),
-        other => {
-            let message = cut(format!("there is no command `{other}`"));
-            return Err(ErrorReply::new(ErrorCode::UnknownType, message));
-        }
-    })
+        Ok(())
+    }
+
+    fn payload<T: DeserializeOwned>(&mut self) -> Result<T, ErrorReply> {
+        payload(self.format, self.envelope)
+    }
 }
 
 /// What a command without fields may carry as its data.
@@ -176,27 +183,32 @@ pub fn encode_outbound(format: Format, outbound: &Outbound, buffer: &mut Vec<u8>
 
 /// Appends one encoded reply to `buffer`.
 pub fn encode_reply(format: Format, id: Option<CommandId>, reply: &Reply, buffer: &mut Vec<u8>) {
-    let kind = reply.type_name();
-    match reply {
-        Reply::Welcome(data) => write_envelope(format, id, kind, "data", data, buffer),
-        Reply::Pong => write_bare(format, id, kind, buffer),
-        Reply::Ack(data) => write_envelope(format, id, kind, "data", data, buffer),
-        Reply::SyncPage(data) => write_envelope(format, id, kind, "data", data, buffer),
-        Reply::HistoryPage(data) => write_envelope(format, id, kind, "data", data, buffer),
-        Reply::Profiles(data) => write_envelope(format, id, kind, "data", data, buffer),
-        Reply::Error(error) => write_envelope(format, id, kind, "error", error, buffer),
-    }
+    reply.write(&mut EnvelopeWriter { format, id, buffer });
 }
 
 /// Appends one encoded push to `buffer`. The bytes are the same for every session of the format.
 pub fn encode_push(format: Format, push: &Push, buffer: &mut Vec<u8>) {
-    let kind = push.type_name();
-    match push {
-        Push::New(data) => write_envelope(format, None, kind, "data", data, buffer),
-        Push::Resync(data) => write_envelope(format, None, kind, "data", data, buffer),
-        Push::GoAway(data) => write_envelope(format, None, kind, "data", data, buffer),
+    push.write(&mut EnvelopeWriter { format, id: None, buffer });
+}
+
+struct EnvelopeWriter<'a> {
+    format: Format,
+    id: Option<CommandId>,
+    buffer: &'a mut Vec<u8>,
+}
+
+impl WritePayload for EnvelopeWriter<'_> {
+    fn bare(&mut self, kind: &'static str) {
+        write_bare(self.format, self.id, kind, self.buffer);
+    }
+
+    fn payload<T: Serialize>(&mut self, kind: &'static str, payload: &T) {
+        write_envelope(self.format, self.id, kind, payload, self.buffer);
     }
 }
+
+/// The one type whose payload is not `data`, so that no client takes an error for an answer.
+const ERROR: &str = "error";
 
 /// A client's frame: one envelope, or a list where there are several. For a client's side: the SDK, tests, load.
 pub fn encode_commands(format: Format, commands: &[(CommandId, &Command)]) -> Vec<u8> {
@@ -204,22 +216,10 @@ pub fn encode_commands(format: Format, commands: &[(CommandId, &Command)]) -> Ve
     let mut envelope = Vec::with_capacity(256);
     for (id, command) in commands {
         envelope.clear();
-        encode_command(format, Some(*id), command, &mut envelope);
+        command.write(&mut EnvelopeWriter { format, id: Some(*id), buffer: &mut envelope });
         frame.push(&envelope);
     }
     frame.finish().into()
-}
-
-fn encode_command(format: Format, id: Option<CommandId>, command: &Command, buffer: &mut Vec<u8>) {
-    let kind = command.type_name();
-    match command {
-        Command::Hello(data) => write_envelope(format, id, kind, "data", data, buffer),
-        Command::Ping => write_bare(format, id, kind, buffer),
-        Command::Send(data) => write_envelope(format, id, kind, "data", data, buffer),
-        Command::Sync(data) => write_envelope(format, id, kind, "data", data, buffer),
-        Command::History(data) => write_envelope(format, id, kind, "data", data, buffer),
-        Command::Profiles(data) => write_envelope(format, id, kind, "data", data, buffer),
-    }
 }
 
 /// Reads a frame from a router: its envelopes in order, without those of a type that this version does not know, which
@@ -233,38 +233,38 @@ pub fn decode_outbound(format: Format, frame: &[u8]) -> Result<Vec<Outbound>, Fr
 }
 
 fn outbound(format: Format, envelope: &Envelope<'_>) -> Result<Option<Outbound>, FrameError> {
-    fn read<T: DeserializeOwned>(format: Format, bytes: Option<&[u8]>) -> Result<T, FrameError> {
-        let bytes = bytes.ok_or(FrameError::NotAnEnvelope("the payload is missing"))?;
-        decode_value(format, bytes).map_err(|()| FrameError::Malformed(cut(explain::<T>(format, bytes))))
+    let (kind, mut reader) = (envelope.kind.as_ref(), FromRouter { format, envelope });
+    if let Some(reply) = Reply::read(kind, &mut reader) {
+        return Ok(Some(Outbound::Reply { id: envelope.id, reply: reply? }));
     }
-    let (data, error) = (envelope.data, envelope.error);
-    let reply = match envelope.kind.as_ref() {
-        "welcome" => Reply::Welcome(read(format, data)?),
-        "pong" => Reply::Pong,
-        "dm:ack" => Reply::Ack(read(format, data)?),
-        "sync:page" => Reply::SyncPage(read(format, data)?),
-        "history:page" => Reply::HistoryPage(read(format, data)?),
-        "profile:list" => Reply::Profiles(read(format, data)?),
-        "error" => Reply::Error(read(format, error)?),
-        "dm:new" => return Ok(Some(Outbound::Push(Push::New(read(format, data)?)))),
-        "resync" => return Ok(Some(Outbound::Push(Push::Resync(read(format, data)?)))),
-        "goaway" => return Ok(Some(Outbound::Push(Push::GoAway(read(format, data)?)))),
-        _ => return Ok(None),
-    };
-    Ok(Some(Outbound::Reply { id: envelope.id, reply }))
+    Push::read(kind, &mut reader).map(|push| Ok(Outbound::Push(push?))).transpose()
+}
+
+struct FromRouter<'a, 'e> {
+    format: Format,
+    envelope: &'a Envelope<'e>,
+}
+
+impl ReadPayload for FromRouter<'_, '_> {
+    type Error = FrameError;
+
+    fn bare(&mut self) -> Result<(), FrameError> {
+        Ok(())
+    }
+
+    fn payload<T: DeserializeOwned>(&mut self) -> Result<T, FrameError> {
+        let envelope = self.envelope;
+        let bytes = if envelope.kind == ERROR { envelope.error } else { envelope.data };
+        let bytes = bytes.ok_or(FrameError::NotAnEnvelope("the payload is missing"))?;
+        decode_value(self.format, bytes).map_err(|()| FrameError::Malformed(cut(explain::<T>(self.format, bytes))))
+    }
 }
 
 /// Writing into memory can fail only on a value that is no map of plain fields; no payload is.
 const ENCODES: &str = "payloads always encode into memory";
 
-fn write_envelope<T: Serialize>(
-    format: Format,
-    id: Option<CommandId>,
-    kind: &str,
-    payload_key: &str,
-    payload: &T,
-    buffer: &mut Vec<u8>,
-) {
+fn write_envelope<T: Serialize>(format: Format, id: Option<CommandId>, kind: &str, payload: &T, buffer: &mut Vec<u8>) {
+    let payload_key = if kind == ERROR { "error" } else { "data" };
     match format {
         Format::Json => {
             write_json_head(id, kind, buffer);

@@ -5,17 +5,29 @@
 //! field names; ids are strings in both).
 
 mod codec;
+mod conversation;
 mod envelope;
+mod errors;
 mod frame;
+mod kinds;
+mod mailbox;
+mod message;
+mod people;
+mod session;
 #[cfg(test)]
 mod tests;
-mod types;
 mod validate;
 
 pub use codec::{
     DecodedCommand, Format, FrameError, Outbound, decode_commands, decode_outbound, encode_commands, encode_outbound,
     encode_push, encode_reply,
 };
+pub use conversation::*;
+pub use errors::*;
 pub use frame::FrameBuilder;
-pub use types::*;
-pub use validate::{HistoryPosition, SendTarget, ValidHistory, ValidSend, ValidSync};
+pub use kinds::{Command, Push, Reply};
+pub use mailbox::*;
+pub use message::*;
+pub use people::*;
+pub use session::*;
+pub use validate::{HistoryPosition, Page, SendTarget, ValidHistory, ValidSend, ValidSync};

@@ -2,14 +2,23 @@
 //!
 //! Every refusal is a `bad_request` that names the field.
 
+use std::mem;
+
 use tertulia_shard_map::{ConversationId, Rev, Seq, UserId};
 
-use super::{ErrorCode, ErrorReply, Hello, HistoryQuery, ProfileQuery, SendMessage, SyncQuery};
+use super::{
+    BlockQuery, CreateConversation, DeleteMessage, EditMessage, ErrorCode, ErrorReply, FileAttachment, Hello,
+    HistoryQuery, LeaveConversation, ListBlocks, Mark, MembersChange, MembersQuery, PresenceQuery, ProfileChange,
+    ProfileQuery, ReactToMessage, RenameConversation, RoleChange, SendMessage, SyncQuery,
+};
 use crate::{
-    Encrypted, MessageBody,
+    Attachment, Encrypted, MessageBody,
     limits::{
-        CIPHERTEXT_BYTES, CLIENT_INFO_BYTES, CONTENT_BYTES, CRYPTO_FIELD_BYTES, HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX,
-        PROFILES_MAX, SYNC_PAGE_DEFAULT, SYNC_PAGE_MAX, TEMP_ID_BYTES, TOKEN_BYTES,
+        ATTACHMENT_KEY_BYTES, ATTACHMENT_NAME_BYTES, ATTACHMENTS_MAX, AVATAR_URL_BYTES, BLOCKS_PAGE_DEFAULT,
+        BLOCKS_PAGE_MAX, CIPHERTEXT_BYTES, CLIENT_INFO_BYTES, CONTENT_BYTES, CONTENT_TYPE_BYTES, CRYPTO_FIELD_BYTES,
+        EMOJI_BYTES, GROUP_CHANGE_USERS_MAX, HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, MEMBERS_PAGE_DEFAULT,
+        MEMBERS_PAGE_MAX, MENTIONS_MAX, NAME_BYTES, PRESENCE_USERS_MAX, PROFILES_MAX, SYNC_PAGE_DEFAULT, SYNC_PAGE_MAX,
+        TEMP_ID_BYTES, TOKEN_BYTES,
     },
 };
 
@@ -80,20 +89,206 @@ impl SendMessage {
             (None, Some(_)) => return Err(bad("`data.to`: not the id of a user")),
             _ => return Err(bad("`data`: want exactly one of `conversation_id` and `to`")),
         };
-        check_bytes("temp_id", &self.temp_id, TEMP_ID_BYTES)?;
-        if self.temp_id.chars().any(char::is_control) {
-            return Err(bad("`data.temp_id`: must not hold control characters"));
-        }
-        if let Some(content) = &self.content {
-            check_bytes("content", content, CONTENT_BYTES)?;
-        }
+        check_temp_id(&self.temp_id)?;
         let encrypted = encrypted(self.ciphertext, self.nonce, self.tag, self.key_version, self.algorithm)?;
-        if self.content.is_some() == encrypted.is_some() {
-            return Err(bad("`data`: want exactly one of `content` and the five fields of an encrypted message"));
-        }
-        let body = MessageBody { content: self.content, encrypted, reply_to: self.reply_to };
+        let mut body = message_body(self.content, encrypted, self.attachments, self.mentions)?;
+        body.reply_to = self.reply_to;
         Ok(ValidSend { target, temp_id: self.temp_id, body })
     }
+}
+
+impl EditMessage {
+    /// The new content.
+    pub fn validate(&mut self) -> Result<MessageBody, ErrorReply> {
+        check_temp_id(&self.temp_id)?;
+        let encrypted = encrypted(
+            self.ciphertext.take(),
+            self.nonce.take(),
+            self.tag.take(),
+            self.key_version.take(),
+            self.algorithm.take(),
+        )?;
+        message_body(self.content.take(), encrypted, mem::take(&mut self.attachments), mem::take(&mut self.mentions))
+    }
+}
+
+impl DeleteMessage {
+    pub fn validate(&self) -> Result<(), ErrorReply> {
+        check_temp_id(&self.temp_id)
+    }
+}
+
+impl ReactToMessage {
+    pub fn validate(&self) -> Result<(), ErrorReply> {
+        check_temp_id(&self.temp_id)?;
+        check_text("emoji", &self.emoji, EMOJI_BYTES)
+    }
+}
+
+impl CreateConversation {
+    pub fn validate(&self) -> Result<(), ErrorReply> {
+        check_temp_id(&self.temp_id)?;
+        check_text("name", &self.name, NAME_BYTES)?;
+        if self.conversation_id.is_some_and(ConversationId::is_direct) {
+            return Err(bad("`data.conversation_id`: the id of a direct conversation cannot be a group's"));
+        }
+        if self.user_ids.is_empty() { Ok(()) } else { check_users(&self.user_ids, GROUP_CHANGE_USERS_MAX) }
+    }
+}
+
+impl RenameConversation {
+    pub fn validate(&self) -> Result<(), ErrorReply> {
+        check_temp_id(&self.temp_id)?;
+        check_text("name", &self.name, NAME_BYTES)
+    }
+}
+
+impl MembersChange {
+    pub fn validate(&self) -> Result<(), ErrorReply> {
+        check_temp_id(&self.temp_id)?;
+        check_users(&self.user_ids, GROUP_CHANGE_USERS_MAX)
+    }
+}
+
+impl RoleChange {
+    pub fn validate(&self) -> Result<(), ErrorReply> {
+        check_temp_id(&self.temp_id)?;
+        check_user("user_id", self.user_id)
+    }
+}
+
+impl LeaveConversation {
+    pub fn validate(&self) -> Result<(), ErrorReply> {
+        check_temp_id(&self.temp_id)
+    }
+}
+
+/// Ids above `after`, at most `limit` of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    pub after: Option<UserId>,
+    pub limit: u32,
+}
+
+impl MembersQuery {
+    pub fn validate(&self) -> Result<Page, ErrorReply> {
+        let limit = check_limit(self.limit, MEMBERS_PAGE_DEFAULT, MEMBERS_PAGE_MAX)?;
+        Ok(Page { after: self.after, limit })
+    }
+}
+
+impl ListBlocks {
+    pub fn validate(&self) -> Result<Page, ErrorReply> {
+        let limit = check_limit(self.limit, BLOCKS_PAGE_DEFAULT, BLOCKS_PAGE_MAX)?;
+        Ok(Page { after: self.after, limit })
+    }
+}
+
+impl Mark {
+    pub fn validate(&self) -> Result<(), ErrorReply> {
+        in_range("seq", self.seq).map(drop)
+    }
+}
+
+impl BlockQuery {
+    pub fn validate(&self) -> Result<(), ErrorReply> {
+        check_user("user_id", self.user_id)
+    }
+}
+
+impl PresenceQuery {
+    pub fn validate(&self) -> Result<(), ErrorReply> {
+        check_users(&self.user_ids, PRESENCE_USERS_MAX)
+    }
+}
+
+impl ProfileChange {
+    pub fn validate(&self) -> Result<(), ErrorReply> {
+        self.name.as_ref().map_or(Ok(()), |name| check_text("name", name, NAME_BYTES))?;
+        match &self.avatar_url {
+            Some(url) if !url.is_empty() => {
+                check_text("avatar_url", url, AVATAR_URL_BYTES)?;
+                if url.starts_with("https://") || url.starts_with("http://") {
+                    Ok(())
+                } else {
+                    Err(bad("`data.avatar_url`: want an http or https URL"))
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_temp_id(temp_id: &str) -> Result<(), ErrorReply> {
+    check_text("temp_id", temp_id, TEMP_ID_BYTES)
+}
+
+/// For texts of one line.
+fn check_text(field: &str, text: &str, max_bytes: usize) -> Result<(), ErrorReply> {
+    check_bytes(field, text, max_bytes)?;
+    if text.chars().any(char::is_control) {
+        return Err(bad(format!("`data.{field}`: must not hold control characters")));
+    }
+    Ok(())
+}
+
+fn check_user(field: &str, user: UserId) -> Result<(), ErrorReply> {
+    if user.is_valid() { Ok(()) } else { Err(bad(format!("`data.{field}`: not the id of a user"))) }
+}
+
+fn check_users(users: &[UserId], max: usize) -> Result<(), ErrorReply> {
+    match users.len() {
+        0 => return Err(bad("`data.user_ids`: must not be empty")),
+        count if count > max => {
+            return Err(bad(format!("`data.user_ids`: {count} users, at most {max} are allowed")));
+        }
+        _ => {}
+    }
+    users.iter().try_for_each(|user| check_user("user_ids", *user))
+}
+
+fn message_body(
+    content: Option<String>,
+    encrypted: Option<Encrypted>,
+    attachments: Vec<FileAttachment>,
+    mentions: Vec<UserId>,
+) -> Result<MessageBody, ErrorReply> {
+    if let Some(content) = &content {
+        check_bytes("content", content, CONTENT_BYTES)?;
+    }
+    match (content.is_some(), encrypted.is_some()) {
+        (true, true) => {
+            return Err(bad("`data`: want either `content` or the five fields of an encrypted message"));
+        }
+        (false, false) if attachments.is_empty() => {
+            return Err(bad("`data`: want `content`, the five fields of an encrypted message, or `attachments`"));
+        }
+        _ => {}
+    }
+    if attachments.len() > ATTACHMENTS_MAX {
+        return Err(bad(format!("`data.attachments`: at most {ATTACHMENTS_MAX} are allowed")));
+    }
+    attachments.iter().try_for_each(check_attachment)?;
+    if !mentions.is_empty() {
+        match mentions.len() {
+            count if count > MENTIONS_MAX => {
+                return Err(bad(format!("`data.mentions`: {count} users, at most {MENTIONS_MAX} are allowed")));
+            }
+            _ => mentions.iter().try_for_each(|user| check_user("mentions", *user))?,
+        }
+    }
+    let attachments = attachments.into_iter().map(Attachment::from).collect();
+    Ok(MessageBody { content, encrypted, reply_to: None, attachments, mentions })
+}
+
+fn check_attachment(attachment: &FileAttachment) -> Result<(), ErrorReply> {
+    check_text("attachments.key", &attachment.key, ATTACHMENT_KEY_BYTES)?;
+    check_text("attachments.name", &attachment.name, ATTACHMENT_NAME_BYTES)?;
+    check_text("attachments.content_type", &attachment.content_type, CONTENT_TYPE_BYTES)?;
+    if attachment.size_bytes > COUNTER_MAX || attachment.duration_ms.is_some_and(|ms| ms > COUNTER_MAX) {
+        return Err(bad(format!("`data.attachments`: numbers are at most {COUNTER_MAX}")));
+    }
+    Ok(())
 }
 
 fn encrypted(
