@@ -4,10 +4,16 @@
 //! [`VERSION`], which both ends negotiate (ALPN) before the first frame.
 
 mod codec;
-mod types;
+mod conversation;
+mod delivery;
+mod mailbox;
+mod rpc;
 
 pub use codec::{CodecError, decode_frame, encode_frame};
-pub use types::*;
+pub use conversation::*;
+pub use delivery::*;
+pub use mailbox::*;
+pub use rpc::*;
 
 /// Protocol versions that this build speaks, the newest first, as ALPN names.
 pub const ALPN: &[&[u8]] = &[b"tertulia-cluster/1"];
