@@ -314,6 +314,37 @@ mod tests {
     }
 
     #[test]
+    fn attachments_mentions_reactions_and_group_changes_are_stored_like_this() {
+        let attachment = Attachment {
+            key: "k".into(),
+            name: "n".into(),
+            content_type: "t/t".into(),
+            size_bytes: 9,
+            width: Some(4),
+            height: None,
+            duration_ms: None,
+        };
+        let user = UserId::from_u128(3);
+        let body = MessageBody { attachments: vec![attachment], mentions: vec![user], ..MessageBody::default() };
+        is_stored_as(
+            &body,
+            b"\x01\x82\xa1a\x91\x85\xa1k\xa1k\xa1n\xa1n\xa1t\xa3t/t\xa1b\x09\xa1w\x04\xa1m\x91\xc4\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x03",
+        );
+
+        let reaction = ReactionBody { emoji: "!".into(), change: ReactionChange::Remove };
+        let golden = b"\x01\x82\xa1x\xa1!\xa1o\xa6remove";
+        assert_eq!(encode_reaction(&reaction).escape_ascii().to_string(), golden.escape_ascii().to_string());
+        assert_eq!(decode_reaction(golden).unwrap(), reaction);
+
+        let members = vec![GroupMember { user, role: Role::Owner }];
+        let group = GroupBody { name: Some("us".into()), members, became_large: true };
+        let golden =
+            b"\x01\x83\xa1n\xa2us\xa1u\x91\x82\xa1u\xc4\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x03\xa1r\x02\xa1l\xc3";
+        assert_eq!(encode_group(&group).escape_ascii().to_string(), golden.escape_ascii().to_string());
+        assert_eq!(decode_group(golden).unwrap(), group);
+    }
+
+    #[test]
     fn a_body_of_another_format_or_of_none_is_refused() {
         assert!(matches!(decode_message(b""), Err(BodyError::Empty)));
         assert!(matches!(decode_message(b"\x02\x81\xa1c\xa2hi"), Err(BodyError::UnknownFormat(2))));

@@ -1,14 +1,20 @@
+mod contract;
+mod events;
 mod frames;
 mod golden;
 mod hostile;
 mod round_trips;
+mod samples;
 mod validation;
 
 use proptest::{option, prelude::*};
 use tertulia_shard_map::{ConversationId, EventId, MessageNo, Rev, Seq, SessionId, UserId};
 
 use super::*;
-use crate::limits::{CLIENT_FRAME_BYTES, CLIENT_FRAME_ENVELOPES, CONTENT_BYTES, ERROR_MESSAGE_BYTES};
+use crate::{
+    EventKind, EventRecord, MessageBody, encode_message,
+    limits::{CLIENT_FRAME_BYTES, CLIENT_FRAME_ENVELOPES, CONTENT_BYTES, ERROR_MESSAGE_BYTES},
+};
 
 const ANA: &str = "01JAAAAAAAAAAAAAAAAAAAAAAA";
 const BRUNO: &str = "01JBBBBBBBBBBBBBBBBBBBBBBB";
@@ -23,23 +29,20 @@ fn send() -> SendMessage {
 }
 
 fn event() -> Event {
-    Event {
+    let record = EventRecord {
         id: "01JCCCCCCCCCCCCCCCCCCCCCCC".parse().unwrap(),
-        conversation_id: "6ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse().unwrap(),
+        conversation: "6ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse().unwrap(),
         seq: Seq::new(12),
         message_no: MessageNo::new(11),
-        kind: ClientEventKind::Message,
-        sender_id: ANA.parse().unwrap(),
+        kind: EventKind::Message,
+        sender: ANA.parse().unwrap(),
         created_at_ms: 1_760_000_000_123,
         temp_id: "t-1".into(),
-        content: Some("hi".into()),
-        ciphertext: None,
-        nonce: None,
-        tag: None,
-        key_version: None,
-        algorithm: None,
-        reply_to: None,
-    }
+        body: encode_message(&MessageBody { content: Some("hi".into()), ..MessageBody::default() }),
+        target: None,
+        since: None,
+    };
+    Event::from_record(&record).unwrap()
 }
 
 /// The commands of a JSON frame; the frame itself must be valid.

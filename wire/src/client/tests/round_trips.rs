@@ -26,7 +26,10 @@ prop_compose! {
             Some((c, n, t, k, a)) => (Some(c), Some(n), Some(t), Some(k), Some(a)),
             None => (None, None, None, None, None),
         };
-        SendMessage { conversation_id, to, temp_id, content, ciphertext, nonce, tag, key_version, algorithm, reply_to }
+        SendMessage {
+            conversation_id, to, temp_id, content, ciphertext, nonce, tag, key_version, algorithm, reply_to,
+            ..SendMessage::default()
+        }
     }
 }
 
@@ -49,6 +52,7 @@ fn a_command() -> impl Strategy<Value = Command> {
             .prop_map(|(rev, limit)| Command::Sync(SyncQuery { rev: Rev::new(rev), limit })),
         history.prop_map(Command::History),
         prop::collection::vec(user(), 0..5).prop_map(|user_ids| Command::Profiles(ProfileQuery { user_ids })),
+        prop::sample::select(super::samples::commands()),
     ]
 }
 
@@ -67,7 +71,14 @@ prop_compose! {
 }
 
 fn a_reply() -> impl Strategy<Value = Reply> {
-    let profile = || (user(), option::of(text())).prop_map(|(user_id, name)| Profile { user_id, name });
+    let profile = || {
+        (user(), option::of(text())).prop_map(|(user_id, name)| Profile {
+            user_id,
+            name,
+            avatar_url: None,
+            shares_presence: None,
+        })
+    };
     let welcome = (profile(), any::<u128>(), any::<u64>()).prop_map(|(user, session, rev)| {
         let limits = SessionLimits {
             frame_bytes: 1,
@@ -81,6 +92,7 @@ fn a_reply() -> impl Strategy<Value = Reply> {
             user,
             session_id: SessionId::from_u128(session),
             rev: Rev::new(rev),
+            in_large_group: false,
             ping_interval_ms: 25_000,
             limits,
         })
@@ -88,12 +100,19 @@ fn a_reply() -> impl Strategy<Value = Reply> {
     let row = (conversation(), option::of(user()), seq(), any::<u128>(), any::<i64>(), any::<u64>()).prop_map(
         |(conversation_id, peer_id, last_seq, event, last_at_ms, unread)| ConversationRow {
             conversation_id,
+            kind: ConversationKind::Direct,
             peer_id,
+            name: None,
+            joined_seq: Seq::new(1),
+            left_seq: None,
             last_seq,
             last_event_id: EventId::from_u128(event),
             last_at_ms,
+            last_message_no: MessageNo::new(unread),
             read_seq: last_seq,
             unread,
+            others_delivered_seq: last_seq,
+            others_read_seq: last_seq,
         },
     );
     prop_oneof![
@@ -101,7 +120,13 @@ fn a_reply() -> impl Strategy<Value = Reply> {
         Just(Reply::Pong),
         (text(), an_event()).prop_map(|(temp_id, message)| Reply::Ack(Ack { temp_id, message })),
         (prop::collection::vec(row, 0..4), any::<u64>(), any::<[bool; 2]>()).prop_map(|(conversations, rev, flags)| {
-            Reply::SyncPage(SyncPage { conversations, rev: Rev::new(rev), has_more: flags[0], reset: flags[1] })
+            Reply::SyncPage(SyncPage {
+                conversations,
+                rev: Rev::new(rev),
+                has_more: flags[0],
+                reset: flags[1],
+                unread_total: rev,
+            })
         }),
         (conversation(), prop::collection::vec(an_event(), 0..4), seq()).prop_map(
             |(conversation_id, events, last_seq)| {
@@ -112,6 +137,7 @@ fn a_reply() -> impl Strategy<Value = Reply> {
         (text(), option::of(any::<u64>())).prop_map(|(message, retry_after_ms)| {
             Reply::Error(ErrorReply { retry_after_ms, ..ErrorReply::new(ErrorCode::Unavailable, message) })
         }),
+        prop::sample::select(super::samples::replies()),
     ]
 }
 
@@ -121,6 +147,7 @@ fn an_outbound() -> impl Strategy<Value = Outbound> {
         an_event().prop_map(|message| Outbound::Push(Push::New(NewMessage { message }))),
         Just(Outbound::Push(Push::Resync(Resync { reason: ResyncReason::Overflow }))),
         any::<u64>().prop_map(|retry_after_ms| Outbound::Push(Push::GoAway(GoAway { retry_after_ms }))),
+        prop::sample::select(super::samples::pushes()).prop_map(Outbound::Push),
     ]
 }
 

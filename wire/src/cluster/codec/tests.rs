@@ -1,16 +1,17 @@
+//! Every shape that crosses between processes comes back as it was, and nothing that does not belong there does harm.
+
+mod samples;
+
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
-use tertulia_shard_map::{
-    ClusterId, ConversationId, DirectPair, EventId, MapVersion, MessageNo, NodeId, Rev, Seq, SessionId, Slot, UserId,
-};
+use tertulia_shard_map::{ConversationId, EventId, MapVersion, MessageNo, Seq, SessionId, Slot, UserId};
 
 use super::*;
 use crate::{
-    EventKind, EventRecord, TraceId,
+    EventKind, EventRecord, Target, TraceId,
     cluster::{
-        Answer, Append, Appended, Attach, Call, Deliver, DeliverEvent, DeliverStream, Delivery, HistoryEvents,
-        HistoryRange, HistoryRead, InboxRow, NamedUser, NodeStatus, Notice, PushBatch, PushTarget, Refusal,
-        StreamResult, SyncRead, SyncRows,
+        Action, Answer, Append, Authority, Call, ConversationView, Deliver, DeliverEntry, DeliverEvent, DeliverStream,
+        Delivery, GroupSize, Membership, Notice, PushBatch, PushItem, PushTarget, Recipient, Refusal,
     },
 };
 
@@ -35,17 +36,20 @@ fn trace() -> impl Strategy<Value = Option<TraceId>> {
 }
 
 fn record() -> impl Strategy<Value = EventRecord> {
-    (any::<u128>(), conversation(), any::<(u64, u64, i64)>(), user(), ".{0,64}", body()).prop_map(
-        |(id, conversation, (seq, message_no, created_at_ms), sender, temp_id, body)| EventRecord {
+    let target = option::of(any::<(u128, u64)>());
+    (any::<u128>(), conversation(), any::<(u64, u64, i64)>(), user(), ".{0,64}", body(), target).prop_map(
+        |(id, conversation, (seq, message_no, created_at_ms), sender, temp_id, body, target)| EventRecord {
             id: EventId::from_u128(id),
             conversation,
             seq: Seq::new(seq),
             message_no: MessageNo::new(message_no),
-            kind: EventKind::Message,
+            kind: if target.is_some() { EventKind::Edit } else { EventKind::Message },
             sender,
             created_at_ms,
             temp_id,
             body,
+            target: target.map(|(id, seq)| Target { id: EventId::from_u128(id), seq: Seq::new(seq) }),
+            since: None,
         },
     )
 }
@@ -56,19 +60,21 @@ fn append() -> impl Strategy<Value = Append> {
             conversation,
             direct_peer,
             sender,
+            authority: Authority::Member,
             origin,
             temp_id,
-            kind: EventKind::Message,
-            body,
+            action: Action::Message { body },
         },
     )
 }
 
 fn deliver() -> impl Strategy<Value = Deliver> {
-    let event = (record(), option::of((user(), user())), option::of(session())).prop_map(|(record, pair, origin)| {
-        DeliverEvent { record, direct: pair.map(|(a, b)| DirectPair::new(a, b)), origin }
+    let event = (record(), ".{0,20}", option::of(session())).prop_map(|(record, name, origin)| {
+        let view = ConversationView::Group { name, size: GroupSize::Small };
+        DeliverEntry::Event(DeliverEvent { record, view, origin })
     });
-    let delivery = (any::<u32>(), vec(user(), 0..3)).prop_map(|(event, recipients)| Delivery { event, recipients });
+    let recipient = user().prop_map(|user| Recipient { user, membership: Membership::Stays });
+    let delivery = (any::<u32>(), vec(recipient, 0..3)).prop_map(|(entry, recipients)| Delivery { entry, recipients });
     let stream =
         (any::<(u16, u16, Option<u128>)>(), vec(delivery, 0..3)).prop_map(|((from, to, previous), deliveries)| {
             DeliverStream {
@@ -78,115 +84,28 @@ fn deliver() -> impl Strategy<Value = Deliver> {
                 deliveries,
             }
         });
-    (vec(event, 0..3), vec(stream, 0..3)).prop_map(|(events, streams)| Deliver { events, streams })
+    let entry = prop_oneof![event, prop::sample::select(samples::entries())];
+    (vec(entry, 0..3), vec(stream, 0..3)).prop_map(|(entries, streams)| Deliver { entries, streams })
 }
 
 fn call() -> impl Strategy<Value = Call> {
-    let range = prop_oneof![
-        Just(HistoryRange::Latest),
-        any::<u64>().prop_map(|seq| HistoryRange::After(Seq::new(seq))),
-        any::<u64>().prop_map(|seq| HistoryRange::Before(Seq::new(seq))),
-    ];
     prop_oneof![
-        Just(Call::Ping),
-        Just(Call::Initialise),
-        Just(Call::Status),
         body().prop_map(Call::Raft),
-        any::<u64>().prop_map(|version| Call::WatchMap { have: MapVersion::new(version) }),
-        append().prop_map(Call::Append),
-        (conversation(), user(), range, any::<u32>()).prop_map(|(conversation, reader, range, limit)| {
-            Call::History(HistoryRead { conversation, reader, range, limit })
-        }),
-        (user(), session(), option::of(".{0,128}")).prop_map(|(user, session, name)| Call::Attach(Attach {
-            user,
-            session,
-            name
-        })),
-        (user(), session()).prop_map(|(user, session)| Call::Detach { user, session }),
-        (user(), any::<(u64, u32)>()).prop_map(|(user, (after, limit))| Call::Sync(SyncRead {
-            user,
-            after: Rev::new(after),
-            limit
-        })),
+        append().prop_map(|append| Call::Append(Box::new(append))),
         (any::<u16>(), vec(user(), 0..5)).prop_map(|(slot, users)| Call::Profiles { slot: Slot::new(slot), users }),
         deliver().prop_map(Call::Deliver),
-    ]
-}
-
-fn row() -> impl Strategy<Value = InboxRow> {
-    (conversation(), option::of(user()), any::<(u64, u128, i64, u64, u64, u64)>()).prop_map(
-        |(conversation, peer, (seq, event, at, message_no, read_seq, read_message_no))| InboxRow {
-            conversation,
-            peer,
-            last_seq: Seq::new(seq),
-            last_event_id: EventId::from_u128(event),
-            last_at_ms: at,
-            last_message_no: MessageNo::new(message_no),
-            read_seq: Seq::new(read_seq),
-            read_message_no: MessageNo::new(read_message_no),
-        },
-    )
-}
-
-fn refusal() -> impl Strategy<Value = Refusal> {
-    prop_oneof![
-        any::<u64>().prop_map(|version| Refusal::NotOwner { version: MapVersion::new(version) }),
-        Just(Refusal::NotServing),
-        any::<u64>().prop_map(|retry_after_ms| Refusal::Overloaded { retry_after_ms }),
-        ".{0,64}".prop_map(Refusal::Invalid),
-        option::of(any::<u32>()).prop_map(|leader| Refusal::NotLeader { leader: leader.map(NodeId::new) }),
-        Just(Refusal::Internal),
+        prop::sample::select(samples::calls()),
     ]
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    prop_oneof![
-        Just(Answer::Ping),
-        Just(Answer::Detach),
-        Just(Answer::WatchMap(None)),
-        body().prop_map(Answer::Raft),
-        any::<u64>().prop_map(|version| Answer::Propose { version: MapVersion::new(version) }),
-        any::<u128>().prop_map(|cluster| Answer::Initialise { cluster: ClusterId::from_u128(cluster) }),
-        (any::<u32>(), option::of(any::<u128>()), any::<(u64, u64, u32, u32, u64)>()).prop_map(
-            |(node, cluster, (raft_term, version, slots_owned, slots_serving, sessions))| {
-                Answer::Status(Box::new(NodeStatus {
-                    node: NodeId::new(node),
-                    cluster: cluster.map(ClusterId::from_u128),
-                    raft_leader: Some(NodeId::new(node)),
-                    raft_term,
-                    map_version: MapVersion::new(version),
-                    slots_owned,
-                    slots_serving,
-                    sessions,
-                }))
-            }
-        ),
-        any::<(u128, u64, u64, i64)>().prop_map(|(id, seq, message_no, created_at_ms)| {
-            Answer::Append(Appended {
-                id: EventId::from_u128(id),
-                seq: Seq::new(seq),
-                message_no: MessageNo::new(message_no),
-                created_at_ms,
-            })
-        }),
-        (vec(record(), 0..3), any::<(bool, u64)>()).prop_map(|(events, (has_more, last_seq))| {
-            Answer::History(HistoryEvents { events, has_more, last_seq: Seq::new(last_seq) })
-        }),
-        any::<u64>().prop_map(|rev| Answer::Attach { rev: Rev::new(rev) }),
-        (vec(row(), 0..3), any::<(u64, bool, bool)>()).prop_map(|(rows, (rev, has_more, reset))| {
-            Answer::Sync(SyncRows { rows, rev: Rev::new(rev), has_more, reset })
-        }),
-        vec((user(), ".{0,128}"), 0..3).prop_map(|users| {
-            Answer::Profiles(users.into_iter().map(|(user, name)| NamedUser { user, name }).collect())
-        }),
-        vec(prop_oneof![Just(StreamResult::Committed), Just(StreamResult::Retry)], 0..5).prop_map(Answer::Deliver),
-        refusal().prop_map(Answer::Refused),
-    ]
+    prop_oneof![body().prop_map(Answer::Raft), prop::sample::select(samples::answers())]
 }
 
 fn frame() -> impl Strategy<Value = Frame> {
-    let target = (any::<u32>(), vec(session(), 0..3)).prop_map(|(event, sessions)| PushTarget { event, sessions });
-    let push = (vec(record(), 0..3), vec(target, 0..3)).prop_map(|(events, targets)| PushBatch { events, targets });
+    let target = (any::<u32>(), vec(session(), 0..3)).prop_map(|(item, sessions)| PushTarget { item, sessions });
+    let item = prop_oneof![record().prop_map(PushItem::Event), prop::sample::select(samples::push_items())];
+    let push = (vec(item, 0..3), vec(target, 0..3)).prop_map(|(items, targets)| PushBatch { items, targets });
     prop_oneof![
         (any::<u64>(), trace(), call()).prop_map(|(id, trace, call)| Frame::Call { id, trace, call }),
         (any::<u64>(), answer()).prop_map(|(id, answer)| Frame::Answer { id, answer }),
@@ -247,6 +166,15 @@ proptest! {
 }
 
 #[test]
+fn every_call_answer_and_push_comes_back_as_it_was() {
+    let frames = (samples::calls().into_iter().map(|call| Frame::Call { id: 1, trace: None, call }))
+        .chain(samples::answers().into_iter().map(|answer| Frame::Answer { id: 2, answer }));
+    for frame in frames {
+        assert_eq!(decode_frame(&mut encoded(&frame)).unwrap().as_ref(), Some(&frame));
+    }
+}
+
+#[test]
 fn a_frame_above_the_limit_is_refused_by_its_length_alone() {
     let mut input = BytesMut::from(&(CLUSTER_FRAME_BYTES as u32 + 1).to_be_bytes()[..]);
     assert!(
@@ -297,25 +225,25 @@ fn frames_on_the_wire_are_what_they_were_in_version_1() {
     let append = Frame::Call {
         id: 7,
         trace: TraceId::new(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c),
-        call: Call::Append(Append {
+        call: Call::Append(Box::new(Append {
             conversation: ConversationId::from_u128(id),
             direct_peer: None,
             sender: UserId::from_u128(id + 1),
+            authority: Authority::Member,
             origin: Some(SessionId::from_u128(id + 2)),
             temp_id: "t1".to_owned(),
-            kind: EventKind::Message,
-            body: Bytes::from_static(&[1, 0x80, 0xff]),
-        }),
+            action: Action::Message { body: Bytes::from_static(&[1, 0x80, 0xff]) },
+        })),
     };
     let golden = [
         (Frame::Call { id: 0, trace: None, call: Call::Ping }, &["0000000e", "81a443616c6c9300c0a450696e67"][..]),
         (
             append,
             &[
-                "00000063",
-                "81a443616c6c9307c4100af7651916cd43dd8448eb211c80319c81a6417070656e6497c41001935d6e8f2a7b3c4d5e6f",
-                "708192a3b4c0c41001935d6e8f2a7b3c4d5e6f708192a3b5c41001935d6e8f2a7b3c4d5e6f708192a3b6a2743101c403",
-                "0180ff",
+                "00000073",
+                "81a443616c6c9307c4100af7651916cd43dd8448eb211c80319c81a6417070656e6497c41001935d6e8f2a7b3c4d5e",
+                "6f708192a3b4c0c41001935d6e8f2a7b3c4d5e6f708192a3b5a64d656d626572c41001935d6e8f2a7b3c4d5e6f7081",
+                "92a3b6a2743181a74d65737361676591c4030180ff",
             ][..],
         ),
         (
@@ -323,7 +251,7 @@ fn frames_on_the_wire_are_what_they_were_in_version_1() {
             &["00000021", "81a6416e7377657292cd012c81a75265667573656481a84e6f744f776e65729109"][..],
         ),
         (
-            Frame::Notice(Notice::Push(PushBatch { events: vec![], targets: vec![] })),
+            Frame::Notice(Notice::Push(PushBatch { items: vec![], targets: vec![] })),
             &["00000011", "81a64e6f7469636581a450757368929090"][..],
         ),
     ];
