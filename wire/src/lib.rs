@@ -6,6 +6,7 @@
 pub mod client;
 pub mod cluster;
 mod event;
+mod invariant;
 pub mod limits;
 mod trace;
 
@@ -14,4 +15,5 @@ pub use event::{
     ReactionChange, ReactionCount, Role, Since, Target, decode_group, decode_message, decode_reaction, encode_group,
     encode_message, encode_reaction,
 };
+pub use invariant::Invariant;
 pub use trace::{InvalidTraceId, TraceId};

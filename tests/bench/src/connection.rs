@@ -112,8 +112,13 @@ impl Session {
     }
 
     pub async fn send(&mut self, command: &Command) -> anyhow::Result<()> {
-        self.last_id += 1;
-        let frame = encode_commands(self.format, &[(self.last_id, command)]);
+        self.send_as(self.last_id + 1, command).await
+    }
+
+    /// Under this id.
+    pub async fn send_as(&mut self, id: CommandId, command: &Command) -> anyhow::Result<()> {
+        self.last_id = id;
+        let frame = encode_commands(self.format, &[(id, command)]);
         let message = match self.format {
             Format::Json => Message::text(String::from_utf8(frame)?),
             Format::MessagePack => Message::binary(frame),

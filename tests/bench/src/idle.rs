@@ -11,12 +11,12 @@ use anyhow::{Context as _, ensure};
 use futures_util::{StreamExt, stream};
 use tertulia_wire::client::{Outbound, Push};
 
-use crate::{
-    Options,
+use tertulia_bench::{
     connection::{Session, SignIn},
     processes::{Kind, Processes},
-    report::IdleReport,
 };
+
+use crate::{Options, report::IdleReport};
 
 const OPENING_AT_ONCE: usize = 64;
 /// Files that are not sessions.

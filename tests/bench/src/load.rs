@@ -14,12 +14,15 @@ use tertulia_shard_map::ConversationId;
 use tertulia_wire::client::{Command, ErrorReply, Event, Format, Outbound, Push, Reply, SendMessage};
 use tokio::sync::mpsc;
 
-use crate::{
-    Options,
+use tertulia_bench::{
     body::Bodies,
     connection::{Session, SignIn},
-    ledger::{Arrival, Counts, Ledger, Side},
     processes::Processes,
+};
+
+use crate::{
+    Options,
+    ledger::{Arrival, Counts, Ledger, Side},
     report::LoadReport,
 };
 

@@ -3,12 +3,9 @@
 //! Everything runs on one thread, so that the load takes little from the machine it shares with the cluster. A run
 //! fails (exit code 1) where a message was lost, doubled, out of order or altered, or where anything was refused.
 
-mod body;
-mod connection;
 mod idle;
 mod ledger;
 mod load;
-mod processes;
 mod report;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};

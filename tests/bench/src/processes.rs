@@ -60,17 +60,22 @@ impl Processes {
         Ok(sums)
     }
 
+    /// Resident memory of each process of a kind, in KiB.
+    pub fn resident_kib_each(&self, kind: Kind) -> anyhow::Result<Vec<u64>> {
+        self.pids.iter().filter(|(other, _)| *other == kind).map(|(_, pid)| resident_kib(*pid)).collect()
+    }
+
     /// Resident memory of all processes of a kind, in KiB.
     pub fn resident_kib(&self, kind: Kind) -> anyhow::Result<u64> {
-        let pids = self.pids.iter().filter(|(other, _)| *other == kind);
-        pids.map(|(_, pid)| {
-            let status =
-                fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid} has gone"))?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
-            line.trim().trim_end_matches("kB").trim().parse::<u64>().context("an odd VmRSS")
-        })
-        .sum()
+        Ok(self.resident_kib_each(kind)?.iter().sum())
     }
+}
+
+fn resident_kib(pid: u32) -> anyhow::Result<u64> {
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid} has gone"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().context("an odd VmRSS")
 }
 
 struct Stat {

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::{Options, Verdict, load::Tally, processes::Kind};
+use tertulia_bench::processes::Kind;
+
+use crate::{Options, Verdict, load::Tally};
 
 #[derive(Debug, Serialize)]
 pub struct LoadReport {

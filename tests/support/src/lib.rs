@@ -9,6 +9,7 @@
 //!
 //! Deliberately absent: anything that reaches into a process. Tests see what clients, operators and the database see.
 
+pub mod actor;
 pub mod browser;
 pub mod client;
 mod cluster;

@@ -1,0 +1,14 @@
+//! Decides from what clients recorded and from what the stores hold whether Tertulia kept its promises: [`Invariant`].
+//!
+//! Pure: rows and records in, violations out. A send whose outcome the client never learned is *unknown*: it may be in
+//! the log or not, but not twice. Rows come one conversation, one mailbox after the other, so that a run of millions of
+//! messages needs the memory of its records only.
+
+mod inbox;
+mod log;
+mod violations;
+
+pub use inbox::{InboxRow, MailboxCheck, MemberRow, Mirror};
+pub use log::{ConversationCheck, Outcome, Sent, StoredEvent};
+pub use tertulia_wire::Invariant;
+pub use violations::Violations;
