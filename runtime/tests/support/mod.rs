@@ -180,7 +180,7 @@ impl Notices {
 
 pub fn numbered(number: u64) -> Notice {
     let sessions = vec![SessionId::from_u128(number.into())];
-    Notice::Push(PushBatch { events: vec![], targets: vec![PushTarget { event: 0, sessions }] })
+    Notice::Push(PushBatch { items: vec![], targets: vec![PushTarget { item: 0, sessions }] })
 }
 
 /// Waits for a state, and fails where it does not come.

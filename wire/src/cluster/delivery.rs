@@ -100,9 +100,10 @@ pub struct Announcement {
     pub leaving: Vec<UserId>,
 }
 
-/// The newest event of a conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a large group is now: its name and its newest event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
+    pub name: String,
     pub last_seq: Seq,
     pub last_event_id: EventId,
     pub last_at_ms: i64,

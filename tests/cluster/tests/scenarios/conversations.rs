@@ -72,7 +72,10 @@ async fn is_nothing(actor: &mut Actor, conversation_id: ConversationId) {
 pub async fn a_group_begins_and_everybody_hears_of_it(stage: &Stage<'_>) {
     let (mut ana, mut bea, mut caro) = stage.three().await;
     let created = ana.create("g", "the three", &[bea.user(), caro.user()]).await;
-    assert_eq!((created.kind, created.seq, created.name.as_deref()), (ClientEventKind::Created, Seq::new(1), Some("the three")));
+    assert_eq!(
+        (created.kind, created.seq, created.name.as_deref()),
+        (ClientEventKind::Created, Seq::new(1), Some("the three"))
+    );
     assert_eq!(bea.hear_event(created.id).await, created);
     assert_eq!(caro.hear_event(created.id).await, created);
     let group = created.conversation_id;

@@ -38,13 +38,7 @@ pub fn delete(event: &Event, temp_id: &str) -> Command {
 
 pub fn react(event: &Event, temp_id: &str, emoji: &str, change: ReactionChange) -> Command {
     let (conversation_id, message_id) = (event.conversation_id, event.id);
-    Command::React(ReactToMessage {
-        conversation_id,
-        message_id,
-        temp_id: temp_id.into(),
-        emoji: emoji.into(),
-        change,
-    })
+    Command::React(ReactToMessage { conversation_id, message_id, temp_id: temp_id.into(), emoji: emoji.into(), change })
 }
 
 /// The message as the history has it now.

@@ -87,11 +87,11 @@ pub async fn typing_is_shown_and_a_switch_hides_it(stage: &Stage<'_>) {
 pub async fn a_profile_is_set_and_seen(stage: &Stage<'_>) {
     let (mut ana, mut bea) = stage.two().await;
     let ana_id = ana.user();
-    let get = async |actor: &mut Actor| match actor.call(Command::Profiles(ProfileQuery { user_ids: vec![ana_id] })).await
-    {
-        Reply::Profiles(list) => list.users.into_iter().next(),
-        other => panic!("no profiles, but {other:?}"),
-    };
+    let get =
+        async |actor: &mut Actor| match actor.call(Command::Profiles(ProfileQuery { user_ids: vec![ana_id] })).await {
+            Reply::Profiles(list) => list.users.into_iter().next(),
+            other => panic!("no profiles, but {other:?}"),
+        };
     eventually("the name of the token", async || {
         get(&mut bea).await.filter(|profile| profile.name.as_deref() == Some(ana.name()))
     })

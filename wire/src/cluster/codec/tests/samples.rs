@@ -170,7 +170,13 @@ fn row() -> InboxRow {
 }
 
 pub fn answers() -> Vec<Answer> {
-    let head = Head { last_seq: Seq::new(9), last_event_id: EVENT, last_at_ms: 1, last_message_no: MessageNo::new(8) };
+    let head = Head {
+        name: "us".into(),
+        last_seq: Seq::new(9),
+        last_event_id: EVENT,
+        last_at_ms: 1,
+        last_message_no: MessageNo::new(8),
+    };
     let member = MemberRecord {
         user: ANA,
         role: Role::Admin,
