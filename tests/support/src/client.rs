@@ -42,6 +42,13 @@ pub enum Closed {
     Dropped,
 }
 
+/// What a session hears, whatever it is.
+#[derive(Debug)]
+pub enum Heard {
+    Reply(CommandId, Reply),
+    Push(Push),
+}
+
 /// `hello` with this token, as a first start.
 pub fn hello(token: &str) -> Hello {
     let client = ClientInfo { platform: "test".into(), version: "1".into() };
@@ -200,6 +207,24 @@ impl Client {
         match self.push().await {
             Push::New(new) => new.message,
             other => panic!("no message, but {other:?}"),
+        }
+    }
+
+    /// The next reply or push, or how the session ended: for tests in which it may. Safe to cancel.
+    pub async fn hear(&mut self) -> Result<Heard, Closed> {
+        loop {
+            if let Some(push) = self.pushes.pop_front() {
+                return Ok(Heard::Push(push));
+            }
+            if let Some(id) = self.replies.keys().next().copied()
+                && let Some(reply) = self.replies.remove(&id)
+            {
+                return Ok(Heard::Reply(id, reply));
+            }
+            if let Some(closed) = &self.closed {
+                return Err(closed.clone());
+            }
+            self.read_frame().await;
         }
     }
 

@@ -309,6 +309,23 @@ impl Cluster {
 
     // --- what it says ---
 
+    /// The value of a metric, added up over all its labels; 0 where it was never touched.
+    pub async fn metric(&self, member: Member, name: &str) -> f64 {
+        let answer = self.get(member, "/metrics").await.unwrap_or_else(|error| panic!("{member}: {error}"));
+        let samples = answer.body.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{']))
+        });
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Resident memory.
+    pub fn resident_kib(&self, member: Member) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid(member))).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+        line.trim().trim_end_matches("kB").trim().parse().expect("a number of KiB")
+    }
+
     pub fn log(&self, member: Member) -> String {
         fs::read_to_string(self.log_path(member)).unwrap_or_default()
     }

@@ -14,6 +14,7 @@ pub mod browser;
 pub mod client;
 mod cluster;
 mod config;
+pub mod device;
 mod devtools;
 mod http;
 mod member;
@@ -24,6 +25,7 @@ mod watchdog;
 
 pub use client::Client;
 pub use cluster::{Builder, Cluster, Login};
+pub use device::Device;
 pub use http::HttpResponse;
 pub use member::{Member, binary};
 pub use wait::{DEADLINE, eventually, within};

@@ -61,7 +61,8 @@ impl Bridge {
         };
         command.args([url, token]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         command.kill_on_drop(true);
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test installs it"));
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test installs it"));
         let commands = child.stdin.take().expect("piped");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let (replies, pushes) = (HashMap::new(), VecDeque::new());
@@ -125,6 +126,23 @@ impl Bridge {
                 Outbound::Reply { id: None, reply } => panic!("a reply to nothing: {reply:?}"),
                 Outbound::Push(push) => self.pushes.push_back(push),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tertulia_wire::client::ErrorCode;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn both_clients_are_installed_and_say_so_where_nobody_listens() {
+        for language in [Language::JavaScript, Language::Python] {
+            let (bridge, reply) = Bridge::try_connect(language, "http://127.0.0.1:1", "no token").await;
+            let Reply::Error(error) = reply else { panic!("{language:?}: not refused, but {reply:?}") };
+            assert_eq!(error.code, ErrorCode::Internal, "{language:?}: {error:?}");
+            bridge.close().await;
         }
     }
 }
