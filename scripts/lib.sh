@@ -106,6 +106,49 @@ install_python_client() {
     apt_install python3 python3-websockets
 }
 
+install_node() {
+    command -v node >/dev/null || apt_install nodejs
+}
+
+install_shellcheck() {
+    command -v shellcheck >/dev/null || apt_install shellcheck
+}
+
+# The official Socket.IO clients that the scenario suite drives (tests/skins), as their lock files say, in a folder that
+# tests/support/src/actor/bridge.rs knows.
+install_socketio_clients() {
+    local from=$ROOT/tests/skins to=$ROOT/target/socketio-clients wanted
+    install_node
+    mkdir -p "$to"
+    # Beside its packages, where node looks for them.
+    install -m 644 "$from/bridge.mjs" "$from/package.json" "$from/package-lock.json" "$from/.npmrc" "$to"
+    wanted=$(cat "$from/package-lock.json" "$from/requirements.txt" | sha256sum)
+    # Written last: a half-made folder is never taken for a whole one.
+    if [[ $(cat "$to/installed" 2>/dev/null) == "$wanted" ]]; then return; fi
+    say "installing the Socket.IO clients"
+    command -v npm >/dev/null || apt_install npm
+    (cd "$to" && npm ci --silent) || die "npm could not install the Socket.IO client of tests/skins"
+    make_socketio_venv "$to/venv" || { apt_install python3 python3-venv && make_socketio_venv "$to/venv"; } ||
+        die "no Python environment could be made in $to/venv"
+    "$to/venv/bin/python3" -m pip install --quiet --disable-pip-version-check --no-deps -r "$from/requirements.txt" ||
+        die "pip could not install the Socket.IO client of tests/skins"
+    printf '%s\n' "$wanted" >"$to/installed"
+}
+
+make_socketio_venv() {
+    rm -rf "$1"
+    python3 -m venv "$1" 2>/dev/null || /usr/bin/python3 -m venv "$1" 2>/dev/null
+}
+
+# --- testing ---------------------------------------------------------------------------------------------------------
+
+# The chat page's modules that need no browser.
+test_page() {
+    local tests=("$ROOT"/router/page/tests/*.mjs)
+    [[ -e ${tests[0]} ]] || die "the page has no tests in router/page/tests"
+    node --test "${tests[@]}"
+}
+
 # --- one process -----------------------------------------------------------------------------------------------------
 
 # A pid file holds the pid and the process's start time, so that a reused pid is never taken for ours.

@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 
+import aiohttp
 import socketio
 
 
@@ -16,8 +17,12 @@ def say(envelope):
 
 
 async def main(url, token):
-    client = socketio.AsyncClient(reconnection=False)
+    # Of its own, so that it is closed also where the connection is refused.
+    async with aiohttp.ClientSession() as http:
+        await drive(socketio.AsyncClient(reconnection=False, http_session=http), url, token)
 
+
+async def drive(client, url, token):
     @client.on("*")
     async def pushed(kind, data=None):
         envelope = {"type": kind, "data": data}
