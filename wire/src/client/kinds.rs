@@ -38,7 +38,7 @@ macro_rules! kinds {
     ) => {
         $(#[$enum_doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
-        #[expect(clippy::large_enum_variant, reason = "the largest are the most frequent: a box would only cost an allocation")]
+        #[allow(clippy::large_enum_variant, reason = "the largest are the most frequent: a box would only cost an allocation")]
         pub enum $enum {
             $( $(#[$bare_doc])* $bare, )*
             $( $(#[$doc])* $variant($payload), )*
