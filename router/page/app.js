@@ -1,9 +1,9 @@
 // Entry point: who is signed in, and which of the two screens that means.
 
-import { ChatView } from "./chat-view.js";
-import { Client } from "./client.js";
-import { SignInView } from "./sign-in-view.js";
-import { DevAccounts, Session } from "./session.js";
+import { Client } from "./client/client.js";
+import { DevAccounts, Session } from "./client/session.js";
+import { ChatView } from "./view/chat-view.js";
+import { SignInView } from "./view/sign-in-view.js";
 
 /** A token that is refused this soon after it was made will not be accepted by trying again. */
 const RENEW_AGAIN_MS = 30_000;
@@ -31,7 +31,8 @@ function showChat(opened) {
   let view = null;
   const client = new Client(opened, {
     changed: () => view?.changed(),
-    unauthorized: () => renew(client, opened.user, view),
+    discarded: (conversationId) => view?.discarded(conversationId),
+    unauthorized: () => renew(client, opened.login, view),
   });
   view = new ChatView(client, {
     findUser: (name) => accounts.find(name),
@@ -47,11 +48,11 @@ function showChat(opened) {
 }
 
 /** Development tokens are short-lived and free: a new one takes the place of one that ran out. */
-async function renew(client, user, view) {
+async function renew(client, login, view) {
   try {
     if (Date.now() - renewedAtMs < RENEW_AGAIN_MS) throw new Error("Your sign-in was refused. Please sign in again.");
     renewedAtMs = Date.now();
-    const opened = await accounts.signIn(user.name);
+    const opened = await accounts.signIn(login);
     session.save(opened);
     client.restart(opened.token);
   } catch (error) {

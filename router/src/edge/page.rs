@@ -24,42 +24,90 @@ pub struct Asset {
 }
 
 macro_rules! assets {
-    ($($path:literal: $content_type:literal,)*) => {
-        [$(Asset::new($path, $content_type, include_bytes!(concat!("../../page/", $path))),)*]
+    ($($path:literal,)*) => {
+        [$(Asset::new($path, include_bytes!(concat!("../../page/", $path))),)*]
     };
 }
 
-/// All of `page/`; a test fails where a file is not listed.
+/// All of `page/` but its tests; a test fails where a file is not listed.
 pub static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     Vec::from(assets! {
-        "index.html": "text/html; charset=utf-8",
-        "app.js": "text/javascript; charset=utf-8",
-        "chat-view.js": "text/javascript; charset=utf-8",
-        "client.js": "text/javascript; charset=utf-8",
-        "connection.js": "text/javascript; charset=utf-8",
-        "conversation-view.js": "text/javascript; charset=utf-8",
-        "dom.js": "text/javascript; charset=utf-8",
-        "favicon.svg": "image/svg+xml",
-        "icons.js": "text/javascript; charset=utf-8",
-        "ids.js": "text/javascript; charset=utf-8",
-        "list-view.js": "text/javascript; charset=utf-8",
-        "log.js": "text/javascript; charset=utf-8",
-        "memory.js": "text/javascript; charset=utf-8",
-        "outbox.js": "text/javascript; charset=utf-8",
-        "session.js": "text/javascript; charset=utf-8",
-        "sign-in-view.js": "text/javascript; charset=utf-8",
-        "style.css": "text/css; charset=utf-8",
-        "tick.js": "text/javascript; charset=utf-8",
-        "time.js": "text/javascript; charset=utf-8",
+        "index.html",
+        "app.js",
+        "favicon.svg",
+        "client/actions.js",
+        "client/blocks.js",
+        "client/client.js",
+        "client/connection.js",
+        "client/conversations.js",
+        "client/history.js",
+        "client/inbox.js",
+        "client/marker.js",
+        "client/members.js",
+        "client/memory.js",
+        "client/names.js",
+        "client/outbox.js",
+        "client/patience.js",
+        "client/presence.js",
+        "client/sender.js",
+        "client/session.js",
+        "client/typing.js",
+        "model/conversation.js",
+        "model/group-text.js",
+        "model/ids.js",
+        "model/log.js",
+        "model/mentions.js",
+        "model/progress.js",
+        "model/refusals.js",
+        "model/revise.js",
+        "model/timeline.js",
+        "model/watermarks.js",
+        "style/base.css",
+        "style/composer.css",
+        "style/message.css",
+        "style/overlay.css",
+        "style/panes.css",
+        "style/sign-in.css",
+        "style/thread.css",
+        "view/chat-view.js",
+        "view/composer.js",
+        "view/conversation-bar.js",
+        "view/conversation-view.js",
+        "view/dialog.js",
+        "view/dom.js",
+        "view/group-dialog.js",
+        "view/icons.js",
+        "view/list-view.js",
+        "view/members-dialog.js",
+        "view/menu.js",
+        "view/message-item.js",
+        "view/message-menu.js",
+        "view/people-input.js",
+        "view/profile-dialog.js",
+        "view/sign-in-view.js",
+        "view/thread.js",
+        "view/tick.js",
+        "view/time.js",
+        "view/words.js",
     })
 });
 
+fn content_type(path: &str) -> &'static str {
+    match path.rsplit_once('.') {
+        Some((_, "html")) => "text/html; charset=utf-8",
+        Some((_, "css")) => "text/css; charset=utf-8",
+        Some((_, "js")) => "text/javascript; charset=utf-8",
+        Some((_, "svg")) => "image/svg+xml",
+        _ => "application/octet-stream",
+    }
+}
+
 impl Asset {
-    fn new(path: &'static str, content_type: &'static str, bytes: &'static [u8]) -> Self {
+    fn new(path: &'static str, bytes: &'static [u8]) -> Self {
         let digest = Sha256::digest(bytes);
         let tag: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();
         let etag = HeaderValue::from_str(&format!("\"{tag}\"")).expect("hex digits in quotes are a valid header");
-        Self { path, content_type, bytes, etag }
+        Self { path, content_type: content_type(path), bytes, etag }
     }
 
     pub fn respond(&self, request: &HeaderMap) -> Response {
@@ -90,20 +138,43 @@ impl Asset {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    /// Beside the page: its tests, and what they need to be read as modules.
+    const NOT_SERVED: [&str; 2] = ["tests", "package.json"];
+
+    fn list(folder: &Path, root: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            if name.starts_with('.') || NOT_SERVED.contains(&name.as_str()) {
+                continue;
+            }
+            if path.is_dir() {
+                list(&path, root, found);
+            } else {
+                found.push(name);
+            }
+        }
+    }
 
     #[test]
     fn every_file_of_the_page_is_embedded() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/page");
-        let mut on_disk: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| !name.starts_with('.'))
-            .collect();
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/page"));
+        let mut on_disk = Vec::new();
+        list(folder, folder, &mut on_disk);
         let mut embedded: Vec<&str> = ASSETS.iter().map(|asset| asset.path).collect();
         on_disk.sort();
         embedded.sort();
         assert_eq!(on_disk, embedded, "list every file of page/ in ASSETS");
+    }
+
+    #[test]
+    fn every_file_has_a_type_that_browsers_take() {
+        // They run no script and apply no style of another type.
+        assert!(ASSETS.iter().all(|asset| asset.content_type != "application/octet-stream"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-// Small things that this browser remembers about a user: names of others, and how far each conversation was read here.
+// Small things that this browser remembers about a user.
 
 const ENTRIES_MAX = 1_000;
 
 /** A map of text to a value in one key of localStorage; the oldest entries go first. */
-class StoredMap {
+export class StoredMap {
   #key;
   #entries;
 
@@ -30,23 +30,5 @@ class StoredMap {
     } catch (error) {
       console.warn("not remembered:", error.name);
     }
-  }
-}
-
-/** User id → display name. */
-export class Names extends StoredMap {
-  constructor(userId) {
-    super(`tertulia.names.${userId}`);
-  }
-}
-
-/** Conversation id → `message_no` of the last message that was in view. */
-export class ReadMarks extends StoredMap {
-  constructor(userId) {
-    super(`tertulia.read.${userId}`);
-  }
-
-  get(conversationId) {
-    return super.get(conversationId) ?? 0;
   }
 }

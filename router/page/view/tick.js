@@ -6,6 +6,8 @@ import * as icons from "./icons.js";
 const MARKS = {
   pending: { icon: icons.clock, label: "Waiting to be sent" },
   sent: { icon: icons.check, label: "Sent" },
+  delivered: { icon: icons.checks, label: "Delivered" },
+  read: { icon: icons.checks, label: "Read" },
   failed: { icon: icons.warning, label: "Not sent" },
 };
 

@@ -2,9 +2,12 @@
 // is doing. Which conversation is open is in the address, so that a reload and the back button do what they should.
 
 import { ConversationView } from "./conversation-view.js";
+import { somethingIsOpen } from "./dialog.js";
 import { avatar, h, setAvatar, setText } from "./dom.js";
+import { openGroupDialog } from "./group-dialog.js";
 import * as icons from "./icons.js";
 import { ListView } from "./list-view.js";
+import { openProfileDialog } from "./profile-dialog.js";
 
 const COUNTDOWN_MS = 500;
 const STATES = { online: "Online", connecting: "Connecting…", offline: "Offline" };
@@ -26,17 +29,27 @@ export class ChatView {
 
   constructor(client, { findUser, signOut }) {
     this.#client = client;
-    this.#list = new ListView(client, { findUser, open: (conversation) => this.#go(conversation) });
-    this.#conversation = new ConversationView(client, { back: () => (location.hash = "") });
+    // Whoever is looked for by name has one from then on.
+    const find = async (name) => {
+      const user = await findUser(name);
+      client.met(user);
+      return user;
+    };
+    const go = (conversation) => this.#go(conversation);
+    this.#list = new ListView(client, { findUser: find, open: go });
+    this.#conversation = new ConversationView(client, { back: () => (location.hash = ""), findUser: find });
     this.#me = avatar(client.user.user_id, "?");
     this.#myName = h("span", { class: "my-name", testid: "me" });
     this.#connection = h("span", { class: "connection", role: "status", testid: "connection" });
-    const label = { "aria-label": "Sign out", title: "Sign out", testid: "sign-out" };
-    const out = h(
-      "button",
-      { class: "icon-button", type: "button", ...label, onclick: () => this.#leave(signOut) },
-      icons.signOut(),
-    );
+    const profile = { "aria-label": "Your profile", title: "Your profile", testid: "profile", onclick: () => openProfileDialog(client) };
+    const me = h("span", { class: "me" }, this.#myName, this.#connection);
+    const avatarButton = h("button", { class: "profile-button", type: "button", ...profile }, this.#me);
+    const bar = [
+      avatarButton,
+      me,
+      iconButton("New group", "new-group", icons.people, () => openGroupDialog(client, { findUser: find, created: go })),
+      iconButton("Sign out", "sign-out", icons.signOut, () => this.#leave(signOut)),
+    ];
     this.#bannerText = h("span", {});
     this.#retry = h("button", { class: "link", type: "button", onclick: () => client.reconnectNow() }, "Try now");
     const banner = { class: "banner", role: "status", testid: "banner", hidden: true };
@@ -48,7 +61,7 @@ export class ChatView {
       h(
         "nav",
         { class: "side", "aria-label": "Conversations" },
-        h("header", { class: "bar" }, this.#me, h("span", { class: "me" }, this.#myName, this.#connection), out),
+        h("header", { class: "bar" }, ...bar),
         this.#list.element,
       ),
       this.#conversation.element,
@@ -72,6 +85,11 @@ export class ChatView {
       this.#renderQueued = false;
       this.#render();
     });
+  }
+
+  /** A conversation that came to nothing is not there to be looked at. */
+  discarded(conversationId) {
+    if (this.#client.opened?.id === conversationId) location.hash = "";
   }
 
   close() {
@@ -115,7 +133,7 @@ export class ChatView {
     this.#renderConnection();
     this.#list.render();
     this.#conversation.render();
-    const unread = this.#client.list().reduce((sum, conversation) => sum + this.#client.unread(conversation), 0);
+    const unread = this.#client.unreadTotal;
     document.title = unread > 0 ? `(${unread}) Tertulia` : "Tertulia";
   }
 
@@ -137,8 +155,13 @@ export class ChatView {
   }
 
   #key(event) {
-    if (event.key === "Escape" && this.#client.opened) location.hash = "";
+    if (event.key !== "Escape" || event.defaultPrevented || somethingIsOpen()) return;
+    if (this.#client.opened) location.hash = "";
   }
+}
+
+function iconButton(label, testid, icon, onclick) {
+  return h("button", { class: "icon-button", type: "button", "aria-label": label, title: label, testid, onclick }, icon());
 }
 
 function offlineText(retryAtMs) {

@@ -4,6 +4,7 @@ import { avatar, h, reconcile, setAvatar, setText } from "./dom.js";
 import * as icons from "./icons.js";
 import { tick, setTick } from "./tick.js";
 import { shortTime } from "./time.js";
+import { previewText, typingText } from "./words.js";
 
 const UNREAD_SHOWN_MAX = 99;
 
@@ -69,6 +70,7 @@ export class ListView {
   #makeRow(conversation) {
     const parts = {
       avatar: avatar(conversation.peerId ?? conversation.id, "?"),
+      group: h("span", { class: "row-kind", role: "img", "aria-label": "Group" }, icons.people()),
       name: h("span", { class: "row-name" }),
       time: h("time", { class: "row-time" }),
       tick: tick(),
@@ -79,7 +81,7 @@ export class ListView {
       "button",
       { class: "row", type: "button", onclick: () => this.#open(conversation) },
       parts.avatar,
-      h("span", { class: "row-top" }, parts.name, parts.time),
+      h("span", { class: "row-top" }, parts.group, parts.name, parts.time),
       h("span", { class: "row-bottom" }, parts.tick, parts.text, parts.unread),
     );
     const row = h("li", { testid: "conversation", "data-conversation-id": conversation.id }, button);
@@ -89,19 +91,24 @@ export class ListView {
 
   #updateRow(row, conversation) {
     const { parts } = row;
+    const { unread } = conversation;
     const title = this.#client.title(conversation);
     const preview = this.#client.preview(conversation);
     const isOpen = conversation === this.#client.opened;
-    const unread = this.#client.unread(conversation);
+    const isOnline = conversation.peerId !== null && this.#client.presence.of(conversation.peerId)?.online === true;
+    const typing = typingText(this.#client.typing.in(conversation.id), conversation, this.#client);
     row.dataset.name = title;
     parts.button.setAttribute("aria-current", String(isOpen));
     setAvatar(parts.avatar, conversation.peerId ?? conversation.id, title);
+    parts.avatar.classList.toggle("online", isOnline && !conversation.isNotes);
+    parts.group.hidden = !conversation.isGroup;
     setText(parts.name, title);
     const atMs = preview?.atMs ?? conversation.lastAtMs;
     setText(parts.time, atMs ? shortTime(atMs) : "");
-    parts.tick.hidden = !preview?.mine;
-    if (preview?.mine) setTick(parts.tick, preview.state);
-    setText(parts.text, previewText(preview));
+    parts.tick.hidden = !preview?.progress || preview.isDeleted || typing !== "";
+    if (preview?.progress) setTick(parts.tick, preview.progress);
+    setText(parts.text, typing || previewText(preview, conversation, this.#client));
+    parts.text.classList.toggle("typing", typing !== "");
     parts.unread.hidden = unread === 0;
     parts.button.classList.toggle("has-unread", unread > 0);
     setText(parts.unread, unread > UNREAD_SHOWN_MAX ? `${UNREAD_SHOWN_MAX}+` : String(unread));
@@ -130,9 +137,4 @@ export class ListView {
       next.focus();
     }
   }
-}
-
-function previewText(preview) {
-  if (!preview) return "";
-  return preview.content === undefined ? "Encrypted message" : preview.content.replace(/\s+/g, " ").slice(0, 160);
 }

@@ -31,3 +31,11 @@ export function dayTitle(ms, nowMs = Date.now()) {
   if (age === 1) return "Yesterday";
   return age < 7 ? weekday.format(ms) : fullDate.format(ms);
 }
+
+/** For who is not online. */
+export function lastSeen(ms, nowMs = Date.now()) {
+  const age = dayOf(nowMs) - dayOf(ms);
+  if (age <= 0) return `last seen at ${clock.format(ms)}`;
+  if (age === 1) return `last seen yesterday at ${clock.format(ms)}`;
+  return `last seen on ${age < 7 ? weekday.format(ms) : date.format(ms)}`;
+}

@@ -13,7 +13,7 @@ export class Session {
         const saved = JSON.parse(storage.getItem(KEY));
         if (saved?.token && saved.user?.user_id) {
           sessionStorage.setItem(KEY, JSON.stringify(saved));
-          return saved;
+          return { login: saved.user.name, ...saved };
         }
       } catch {
         storage.removeItem(KEY);
@@ -22,8 +22,8 @@ export class Session {
     return null;
   }
 
-  save({ token, user }) {
-    for (const storage of [sessionStorage, localStorage]) storage.setItem(KEY, JSON.stringify({ token, user }));
+  save(opened) {
+    for (const storage of [sessionStorage, localStorage]) storage.setItem(KEY, JSON.stringify(opened));
   }
 
   clear() {
@@ -35,13 +35,15 @@ const NAME = /^[a-z0-9_-]{1,32}$/;
 
 /** Users by name, for development: anybody may be anybody. */
 export class DevAccounts {
-  /** Resolves with `{ token, user: { user_id, name } }`. */
+  /** Resolves with `{ token, user: { user_id, name }, login }`; `login` stays, the user's name may change. */
   async signIn(name) {
-    return this.#fetch("/v1/dev/login", {
+    const login = normal(name);
+    const { token, user } = await this.#fetch("/v1/dev/login", {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ name: normal(name) }),
+      body: JSON.stringify({ name: login }),
     });
+    return { token, user, login };
   }
 
   /** Resolves with `{ user_id, name }`. */

@@ -54,6 +54,10 @@ export class Connection {
     return this.#state;
   }
 
+  get isOnline() {
+    return this.#state === "online";
+  }
+
   start() {
     this.#stopped = false;
     this.#open();
