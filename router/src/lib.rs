@@ -2,6 +2,7 @@
 //!
 //! - [`edge`]: the client port, from the accept loop to the WebSocket handshake
 //! - [`session`]: one client each; a pure core and its driver
+//! - [`commands`]: what each command means, whichever way it came
 //! - [`routing`]: the shard map, connections to nodes, hold and retry
 //! - [`auth`]: who a client is
 //!
@@ -11,6 +12,7 @@
 //! Deliberately absent: state that outlives the process. A router can be killed at any time and loses nothing.
 
 pub mod auth;
+pub mod commands;
 pub mod edge;
 pub mod metrics;
 mod process;

@@ -20,7 +20,7 @@ use crate::{
     edge::{self, Web},
     metrics,
     routing::{Follower, Offers, Routes, Seed},
-    session::{self, Detacher, HeldBytes, Policy, Registry, RouterInbox, Sessions, Shared},
+    session::{self, Detacher, HeldBytes, Meter, Policy, Registry, RouterInbox, Sessions, Shared},
 };
 
 /// Bytes of sends without an answer that one router holds, of all its sessions.
@@ -70,7 +70,7 @@ pub async fn start(
     let routes = Routes::new();
     let registry = Registry::new();
     let (detacher, ended) = Detacher::new();
-    let shared = Arc::new(Shared { policy, verifier, held: HeldBytes::new(HELD_BYTES_MAX) });
+    let shared = Arc::new(Shared { policy, verifier, held: HeldBytes::new(HELD_BYTES_MAX), meter: Meter::new() });
     let sessions = Sessions { shared, routes: routes.clone(), registry: registry.clone(), detacher: detacher.clone() };
 
     let configured = client_address(config, name)?;

@@ -140,6 +140,10 @@ impl ConversationId {
     pub(crate) const fn with_direct_bit(bytes: [u8; 16]) -> Self {
         Self::from_u128(u128::from_be_bytes(bytes) | Self::DIRECT_BIT)
     }
+
+    pub(crate) const fn without_direct_bit(bytes: [u8; 16]) -> Self {
+        Self::from_u128(u128::from_be_bytes(bytes) & !Self::DIRECT_BIT)
+    }
 }
 
 impl UserId {

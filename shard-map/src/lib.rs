@@ -12,6 +12,7 @@ mod dev_user;
 mod direct;
 #[cfg(test)]
 mod fixtures;
+mod group;
 mod ids;
 mod map;
 mod plan;
@@ -22,6 +23,7 @@ mod weight;
 pub use change::{Change, ChangeRefused, NewNode, NewStore, OwnerChange, apply};
 pub use dev_user::{DevName, InvalidDevName};
 pub use direct::DirectPair;
+pub use group::derived_group_id;
 pub use ids::{
     ClusterId, ConversationId, Epoch, EventId, Incarnation, InvalidId, MapVersion, MessageNo, NodeId, Rev, RouterId,
     Seq, SessionId, StoreId, UserId,

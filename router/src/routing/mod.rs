@@ -7,11 +7,9 @@
 //! Deliberately absent: any copy of the nodes' data. A router can be killed at any time and loses nothing.
 
 mod follow;
-mod perform;
 mod routes;
 mod verdict;
 
 pub use follow::{Follower, Offers, Seed};
-pub use perform::perform;
 pub use routes::{Attachment, Health, Key, Routes, Target};
 pub use verdict::{HoldReason, Verdict, backoff, judge};

@@ -91,6 +91,17 @@ impl Routes {
         self.table.load().map.clone()
     }
 
+    /// The users of each slot; `None` where there is no map yet.
+    pub fn by_slot(&self, users: &[UserId]) -> Option<BTreeMap<Slot, Vec<UserId>>> {
+        let table = self.table.load();
+        let map = table.map.as_ref()?;
+        let mut by_slot: BTreeMap<Slot, Vec<UserId>> = BTreeMap::new();
+        for user in users {
+            by_slot.entry(map.slot_of_user(*user)).or_default().push(*user);
+        }
+        Some(by_slot)
+    }
+
     pub fn version(&self) -> MapVersion {
         self.table.load().map.as_ref().map_or(MapVersion::ZERO, |map| map.version())
     }
@@ -161,7 +172,7 @@ impl Routes {
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let options = CallOptions::within(left).traced(trace);
-        let verdict = judge(target.client.call(call(target.slot), options).await);
+        let verdict = judge(target.client.call(call(target.slot), options).await, target.attachment.epoch);
         if let Verdict::Hold { newer: Some(version), .. } = verdict {
             self.heard_of.send_if_modified(|newest| {
                 let newer = version > *newest;

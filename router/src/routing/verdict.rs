@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tertulia_runtime::rpc::CallError;
-use tertulia_shard_map::MapVersion;
+use tertulia_shard_map::{Epoch, MapVersion};
 use tertulia_wire::cluster::{Answer, Refusal};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
@@ -22,6 +22,8 @@ pub enum HoldReason {
     /// No answer in time: the outcome is unknown.
     NoAnswer,
     NotOwner,
+    /// The owner answered as that of another epoch than the map says: it is deposed, or the map is behind.
+    OtherEpoch,
     NotServing,
     StoreUnavailable,
     /// An earlier send to the same conversation is held.
@@ -37,6 +39,7 @@ impl HoldReason {
             Self::ConnectionLost => "connection_lost",
             Self::NoAnswer => "no_answer",
             Self::NotOwner => "not_owner",
+            Self::OtherEpoch => "other_epoch",
             Self::NotServing => "not_serving",
             Self::StoreUnavailable => "store_unavailable",
             Self::Behind => "behind",
@@ -57,9 +60,12 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
-pub fn judge(outcome: Result<Answer, CallError>) -> Verdict {
+/// `epoch` is the one of the owner that the map names, which was called.
+pub fn judge(outcome: Result<Answer, CallError>, epoch: Epoch) -> Verdict {
     let hold = |reason| Verdict::Hold { reason, newer: None };
     match outcome {
+        // A deposed owner would be told nothing, and so would the session.
+        Ok(Answer::Attach(attached)) if attached.epoch != epoch => hold(HoldReason::OtherEpoch),
         Ok(answer) => Verdict::Answered(answer),
         Err(CallError::Unreachable) => hold(HoldReason::Unreachable),
         Err(CallError::Closed) => hold(HoldReason::ConnectionLost),
@@ -76,6 +82,10 @@ pub fn judge(outcome: Result<Answer, CallError>) -> Verdict {
             Refusal::Overloaded { .. }
             | Refusal::NotFound
             | Refusal::Conflict
+            | Refusal::Blocked
+            | Refusal::NotAllowed(_)
+            | Refusal::NoChange(_)
+            | Refusal::LimitReached(_)
             | Refusal::Invalid(_)
             | Refusal::NotLeader { .. }
             | Refusal::Forbidden
@@ -93,11 +103,16 @@ pub fn backoff(failures: u32, random: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use tertulia_shard_map::{Rev, UserId};
+    use tertulia_wire::cluster::{Attached, ProfileRecord};
+
     use super::*;
+
+    const EPOCH: Epoch = Epoch::new(4);
 
     #[test]
     fn what_may_pass_is_held_and_what_will_not_is_told() {
-        let reason = |error| match judge(Err(error)) {
+        let reason = |error| match judge(Err(error), EPOCH) {
             Verdict::Hold { reason, .. } => Some(reason),
             _ => None,
         };
@@ -109,14 +124,31 @@ mod tests {
         assert_eq!(refused(Refusal::Overloaded { retry_after_ms: 5 }), None);
         assert_eq!(refused(Refusal::NotFound), None);
         assert_eq!(refused(Refusal::Conflict), None);
+        assert_eq!(refused(Refusal::Blocked), None);
+        assert_eq!(refused(Refusal::NoChange("so already".into())), None);
         assert_eq!(reason(CallError::TooManyInFlight), None);
     }
 
     #[test]
     fn a_wrong_owner_tells_of_a_newer_map() {
         let version = MapVersion::new(7);
-        let verdict = judge(Err(CallError::Refused(Refusal::NotOwner { version })));
+        let verdict = judge(Err(CallError::Refused(Refusal::NotOwner { version })), EPOCH);
         assert_eq!(verdict, Verdict::Hold { reason: HoldReason::NotOwner, newer: Some(version) });
+    }
+
+    #[test]
+    fn an_attachment_to_a_deposed_owner_is_none() {
+        let attached = |epoch| {
+            let user = UserId::from_u128(1);
+            let profile = ProfileRecord { user, name: None, avatar_url: None, shares_presence: true, disabled: false };
+            let (rev, in_large_group) = (Rev::ZERO, false);
+            judge(Ok(Answer::Attach(Attached { rev, in_large_group, profile, epoch })), EPOCH)
+        };
+        assert!(matches!(attached(EPOCH), Verdict::Answered(Answer::Attach(_))));
+        for other in [3, 5] {
+            let verdict = attached(Epoch::new(other));
+            assert_eq!(verdict, Verdict::Hold { reason: HoldReason::OtherEpoch, newer: None });
+        }
     }
 
     #[test]

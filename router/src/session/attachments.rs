@@ -2,7 +2,8 @@
 //!
 //! Level-triggered: after any change of the map or of a connection it compares where each session *is* attached with
 //! where it *should* be, and attaches what differs, until nothing does. What the mailbox sent between the two owners may
-//! be lost, so such a session is told to sync again.
+//! be lost, so such a session is told to sync again. The same for those whose presence a session watches, each of whom
+//! has an owner of their own.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,9 +19,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Mailslot, Registry};
+use super::{Mailslot, Registry, presence};
 use crate::{
-    metrics::{DETACHES_DROPPED, REATTACHED},
+    metrics::{DETACHES_DROPPED, REATTACHED, WATCHES_RENEWED},
     routing::{Key, Routes, Verdict},
 };
 
@@ -34,10 +35,12 @@ const DETACHES_QUEUED_MAX: usize = 16 * 1024;
 const DETACH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A session that is no more.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Ended {
     pub user: UserId,
     pub session: SessionId,
+    /// Whose presence it watched.
+    pub watched: Vec<UserId>,
 }
 
 /// Takes note of sessions that ended.
@@ -64,13 +67,16 @@ impl Detacher {
 pub async fn detach(routes: Arc<Routes>, mut ended: mpsc::Receiver<Ended>, shutdown: CancellationToken) {
     let queue = stream::poll_fn(move |cx| ended.poll_recv(cx));
     let calls = queue
-        .map(|Ended { user, session }| {
+        .map(|Ended { user, session, watched }| {
             let routes = routes.clone();
             async move {
                 let call = |_| Call::Detach { user, session };
                 let deadline = Instant::now() + DETACH_TIMEOUT;
                 if !matches!(routes.attempt(Key::User(user), call, deadline, None).await.0, Verdict::Answered(_)) {
                     metrics::counter!(DETACHES_DROPPED).increment(1);
+                }
+                if !watched.is_empty() {
+                    presence::end(&routes, session, &watched, deadline, None).await;
                 }
             }
         })
@@ -105,6 +111,7 @@ pub async fn reattach(routes: Arc<Routes>, registry: Registry, detacher: Detache
                 tracing::info!(sessions = total - failed, failed, "attached sessions again");
             }
         }
+        failed += renew(&routes, &registry).await;
         let retry = async { if failed > 0 { sleep(round_wait).await } else { std::future::pending().await } };
         tokio::select! {
             () = retry => round_wait = (round_wait * 2).min(ROUND_WAIT_MAX),
@@ -129,13 +136,31 @@ fn misplaced(routes: &Routes, registry: &Registry) -> Vec<(Arc<Mailslot>, UserId
     misplaced
 }
 
+/// Watches anew whom sessions watch elsewhere than they should. How many sessions have to be tried again.
+async fn renew(routes: &Routes, registry: &Registry) -> usize {
+    let mut misplaced = Vec::new();
+    registry.for_each(|mailslot| {
+        let target = |user| routes.target(Key::User(user)).ok().map(|target| target.attachment);
+        let users = mailslot.misplaced_watches(target);
+        if !users.is_empty() {
+            misplaced.push((mailslot.clone(), users));
+        }
+    });
+    let renewals = stream::iter(misplaced).map(|(mailslot, users)| async move {
+        let deadline = Instant::now() + ATTACH_TIMEOUT;
+        metrics::counter!(WATCHES_RENEWED).increment(users.len() as u64);
+        presence::renew(routes, &mailslot, &users, deadline).await.is_err()
+    });
+    renewals.buffer_unordered(ATTACHES_AT_ONCE).filter(|failed| std::future::ready(*failed)).count().await
+}
+
 struct NotNow;
 
 async fn attach(routes: &Routes, mailslot: Arc<Mailslot>, user: UserId) -> Result<Arc<Mailslot>, NotNow> {
     let attach = Attach { user, session: mailslot.id, name: None };
     let deadline = Instant::now() + ATTACH_TIMEOUT;
     match routes.attempt(Key::User(user), |_| Call::Attach(attach), deadline, None).await {
-        (Verdict::Answered(Answer::Attach { .. }), Some(attachment)) => {
+        (Verdict::Answered(Answer::Attach(_)), Some(attachment)) => {
             mailslot.set_attached(attachment);
             Ok(mailslot)
         }
@@ -150,6 +175,6 @@ fn moved(registry: &Registry, detacher: &Detacher, mailslot: &Mailslot) {
     if registry.get(mailslot.id).is_none()
         && let Some(signed_in) = mailslot.signed_in()
     {
-        detacher.ended(Ended { user: signed_in.user, session: mailslot.id });
+        detacher.ended(Ended { user: signed_in.user, session: mailslot.id, watched: mailslot.take_watches() });
     }
 }

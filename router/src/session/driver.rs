@@ -16,9 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Sink, StreamExt, stream::FuturesUnordered};
-use tertulia_wire::client::{
-    CloseCode, Format, FrameBuilder, Outbound, Push, Reply, Resync, ResyncReason, encode_outbound,
-};
+use tertulia_wire::client::{CloseCode, Format, FrameBuilder, Outbound, Push, Resync, ResyncReason, encode_outbound};
 use tokio::{
     io::{AsyncRead, ReadBuf},
     net::TcpStream,
@@ -33,13 +31,12 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    core::{Core, Effect, Now, Shared, Work},
+    core::{Core, Effect, Job, Now, Shared},
     lanes::Ticket,
     mailslot::Mailslot,
-    outcome::{Outcome, code_name},
     sessions::End,
 };
-use crate::metrics::{ERRORS, RESYNCS};
+use crate::{commands::Outcome, metrics::RESYNCS};
 
 /// A frame with several envelopes is not made larger than this.
 const FRAME_BYTES: usize = 64 * 1024;
@@ -83,7 +80,7 @@ struct Closing {
 
 impl<S, F> Driver<S, F>
 where
-    S: Fn(Ticket, Work, Instant) -> F,
+    S: Fn(Ticket, Job, Instant) -> F,
     F: Future<Output = (Ticket, Outcome)>,
 {
     pub(super) fn new(
@@ -143,6 +140,10 @@ where
             metrics::counter!(RESYNCS, "reason" => resync_name(reason)).increment(1);
             self.encode(&Outbound::Push(Push::Resync(Resync { reason })));
         }
+        if let Some(standing) = taken.standing {
+            self.core.standing(standing, &mut self.effects);
+            self.apply();
+        }
         if taken.going_away {
             self.core.go_away(rand::random(), Now::read(), &mut self.effects);
             self.apply();
@@ -189,16 +190,11 @@ where
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
-                Effect::Reply { id, reply } => {
-                    if let Reply::Error(error) = &reply {
-                        metrics::counter!(ERRORS, "code" => code_name(error.code)).increment(1);
-                    }
-                    self.encode(&Outbound::Reply { id, reply });
-                }
+                Effect::Reply { id, reply } => self.encode(&Outbound::Reply { id, reply }),
                 Effect::Push(push) => self.encode(&Outbound::Push(push)),
                 Effect::SignIn(user) => self.mailslot.sign_in(user),
-                Effect::Start { ticket, work, deadline } => {
-                    self.work.push(Box::pin((self.start)(ticket, work, deadline)));
+                Effect::Start { ticket, job, deadline } => {
+                    self.work.push(Box::pin((self.start)(ticket, job, deadline)));
                 }
                 Effect::Ping => self.ping = true,
                 Effect::Close(code) => {
@@ -395,7 +391,7 @@ enum Next {
 
 impl<S, F> Future for Driver<S, F>
 where
-    S: Fn(Ticket, Work, Instant) -> F + Unpin,
+    S: Fn(Ticket, Job, Instant) -> F + Unpin,
     F: Future<Output = (Ticket, Outcome)>,
 {
     type Output = End;

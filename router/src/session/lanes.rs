@@ -1,34 +1,43 @@
-//! The order of a session's sends: those to one conversation reach its owner as they came, also where some are retried.
+//! The order of what a session writes: commands to one conversation reach its owner as they came, also where some are
+//! retried.
 //!
-//! Sends are pipelined: as long as nothing goes wrong each starts at once, on the ordered stream to the owner. Where one
-//! could not be carried out, the conversation's lane closes: later sends wait, the oldest is retried alone, and its
+//! They are pipelined: as long as nothing goes wrong each starts at once, on the ordered stream to the owner. Where one
+//! could not be carried out, the conversation's lane closes: later ones wait, the oldest is retried alone, and its
 //! success opens the lane again. Only one that was already on its way when the earlier one failed may still pass it.
 //!
 //! Pure: retries and releases are answers to the caller, who performs them.
 
 use std::time::Instant;
 
-use tertulia_wire::{MessageBody, client::CommandId, cluster::Append};
+use tertulia_shard_map::ConversationId;
+use tertulia_wire::client::CommandId;
 
 use super::held::HeldPermit;
+use crate::commands::Ordered;
 
 /// Names one piece of work of a session; grows with each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u32);
 
-/// A send without an answer yet.
-pub struct PendingSend {
+/// A command without an answer yet.
+pub struct Pending {
     pub ticket: Ticket,
     pub id: Option<CommandId>,
-    pub append: Append,
-    /// What the ack repeats; `append` has it encoded.
-    pub body: MessageBody,
+    /// The command's type.
+    pub kind: &'static str,
+    pub ordered: Ordered,
     pub received: Instant,
     pub deadline: Instant,
     /// Attempts that failed.
     pub attempts: u32,
     pub state: State,
     pub _held: HeldPermit,
+}
+
+impl Pending {
+    fn lane(&self) -> ConversationId {
+        self.ordered.conversation()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +50,7 @@ pub enum State {
     Waiting,
 }
 
-/// How a send ended.
+/// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// The owner answered it, be it with a refusal: it serves.
@@ -49,47 +58,52 @@ pub enum End {
     GivenUp,
 }
 
-/// All sends of a session that have no answer yet, in the order of their receipt.
+/// All ordered commands of a session that have no answer yet, in the order of their receipt.
 #[derive(Default)]
 pub struct Lanes {
-    sends: Vec<PendingSend>,
+    pending: Vec<Pending>,
 }
 
 impl Lanes {
     pub fn len(&self) -> usize {
-        self.sends.len()
+        self.pending.len()
     }
 
-    /// Adds a send; it is to be started now if this says `Flying`.
-    pub fn accept(&mut self, mut send: PendingSend) -> State {
-        let lane = send.append.conversation;
-        let closed = self.sends.iter().any(|it| it.append.conversation == lane && it.state != State::Flying);
-        send.state = if closed { State::Waiting } else { State::Flying };
-        let state = send.state;
-        self.sends.push(send);
+    /// Gives back the memory of commands that are over.
+    pub fn shrink(&mut self) {
+        self.pending.shrink_to_fit();
+    }
+
+    /// Adds a command; it is to be started now if this says `Flying`.
+    pub fn accept(&mut self, mut new: Pending) -> State {
+        let lane = new.lane();
+        let closed = self.pending.iter().any(|it| it.lane() == lane && it.state != State::Flying);
+        new.state = if closed { State::Waiting } else { State::Flying };
+        let state = new.state;
+        self.pending.push(new);
         state
     }
 
-    /// An attempt failed in a way that may pass. The send to be tried again, unless it has to wait for an older one.
-    pub fn hold(&mut self, ticket: Ticket) -> Option<&PendingSend> {
+    /// An attempt failed in a way that may pass. The command to be tried again, unless it has to wait for an older one.
+    pub fn hold(&mut self, ticket: Ticket) -> Option<&Pending> {
         let at = self.position(ticket)?;
-        let lane = self.sends[at].append.conversation;
-        let behind = self.sends[..at].iter().any(|it| it.append.conversation == lane);
-        let send = &mut self.sends[at];
-        send.attempts = send.attempts.saturating_add(1);
-        send.state = if behind { State::Waiting } else { State::Retrying };
-        (!behind).then_some(&self.sends[at])
+        let lane = self.pending[at].lane();
+        let behind = self.pending[..at].iter().any(|it| it.lane() == lane);
+        let held = &mut self.pending[at];
+        held.attempts = held.attempts.saturating_add(1);
+        held.state = if behind { State::Waiting } else { State::Retrying };
+        (!behind).then_some(&self.pending[at])
     }
 
-    pub fn get(&self, ticket: Ticket) -> Option<&PendingSend> {
-        self.position(ticket).map(|at| &self.sends[at])
+    pub fn get(&self, ticket: Ticket) -> Option<&Pending> {
+        self.position(ticket).map(|at| &self.pending[at])
     }
 
-    /// Takes out a send that is over, and names those that may start now, in their order.
-    pub fn finish(&mut self, ticket: Ticket, end: End, release: &mut Vec<Ticket>) -> Option<PendingSend> {
-        let send = self.sends.remove(self.position(ticket)?);
-        let lane = send.append.conversation;
-        let mut rest = self.sends.iter_mut().filter(|it| it.append.conversation == lane).peekable();
+    /// Takes out a command that is over, and names those that may start now, in their order.
+    pub fn finish(&mut self, ticket: Ticket, end: End, release: &mut Vec<Ticket>) -> Option<Pending> {
+        let done = self.pending.remove(self.position(ticket)?);
+        let lane = done.lane();
+        let mut rest = self.pending.iter_mut().filter(|it| it.lane() == lane).peekable();
         if rest.peek().is_some_and(|oldest| oldest.state == State::Waiting) {
             match end {
                 End::Answered => {
@@ -106,21 +120,21 @@ impl Lanes {
                 }
             }
         }
-        Some(send)
+        Some(done)
     }
 
-    /// Takes out the waiting sends whose time is over.
-    pub fn expire(&mut self, now: Instant) -> impl Iterator<Item = PendingSend> {
-        self.sends.extract_if(.., move |it| it.state == State::Waiting && it.deadline <= now)
+    /// Takes out the waiting commands whose time is over.
+    pub fn expire(&mut self, now: Instant) -> impl Iterator<Item = Pending> {
+        self.pending.extract_if(.., move |it| it.state == State::Waiting && it.deadline <= now)
     }
 
     /// When [`Lanes::expire`] is due next.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.sends.iter().filter(|it| it.state == State::Waiting).map(|it| it.deadline).min()
+        self.pending.iter().filter(|it| it.state == State::Waiting).map(|it| it.deadline).min()
     }
 
     fn position(&self, ticket: Ticket) -> Option<usize> {
-        self.sends.iter().position(|it| it.ticket == ticket)
+        self.pending.iter().position(|it| it.ticket == ticket)
     }
 }
 
@@ -129,8 +143,8 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use tertulia_shard_map::{ConversationId, UserId};
-    use tertulia_wire::EventKind;
+    use tertulia_shard_map::UserId;
+    use tertulia_wire::cluster::{Action, Append, Authority};
 
     use super::*;
     use crate::session::held::HeldBytes;
@@ -153,16 +167,16 @@ mod tests {
                 conversation: ConversationId::from_u128(conversation),
                 direct_peer: None,
                 sender: UserId::from_u128(9),
+                authority: Authority::Member,
                 origin: None,
                 temp_id: ticket.to_string(),
-                kind: EventKind::Message,
-                body: Bytes::new(),
+                action: Action::Message { body: Bytes::new() },
             };
-            self.lanes.accept(PendingSend {
+            self.lanes.accept(Pending {
                 ticket: Ticket(ticket),
                 id: None,
-                append,
-                body: MessageBody { content: None, encrypted: None, reply_to: None },
+                kind: "dm:send",
+                ordered: Ordered::Event { append, body: None },
                 received: self.start,
                 deadline: self.start + Duration::from_secs(ticket.into()),
                 attempts: 0,

@@ -1,7 +1,8 @@
 //! What the rest of the router sees of a session: a bounded queue of pushes into it, and a few words to it.
 //!
 //! Writers never wait: what does not fit is dropped, and the session is told with a `resync` once there is room again.
-//! The order of pushes is kept, and a `resync` comes after every push that was queued before the drop.
+//! The order of pushes is kept, and a `resync` comes after every push that was queued before the drop. What is ephemeral
+//! is dropped much earlier, and without a word.
 
 use std::{
     collections::VecDeque,
@@ -12,12 +13,21 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use tertulia_shard_map::{SessionId, UserId};
-use tertulia_wire::client::{Format, ResyncReason};
+use tertulia_wire::{
+    client::{Format, ResyncReason},
+    cluster::Presence,
+};
 
+use super::{
+    core::Standing,
+    watches::{TooManyWatched, Watches},
+};
 use crate::routing::Attachment;
 
 /// Bookkeeping of a queued push beside its bytes, so that many small ones are bounded too.
 const PUSH_OVERHEAD_BYTES: usize = 64;
+/// Typing and presence are dropped where more than this share of the queue is used.
+const EPHEMERAL_SHARE: usize = 4;
 
 /// One session, as the registry holds it.
 pub struct Mailslot {
@@ -34,7 +44,10 @@ struct State {
     queued_bytes: usize,
     resync: Option<ResyncReason>,
     going_away: bool,
+    standing: Option<Standing>,
     user: Option<SignedIn>,
+    /// Few sessions have any.
+    watches: Option<Box<Watches>>,
 }
 
 /// A session whose user is known.
@@ -57,6 +70,7 @@ pub enum Pushed {
 pub struct Taken {
     pub resync: Option<ResyncReason>,
     pub going_away: bool,
+    pub standing: Option<Standing>,
 }
 
 impl Mailslot {
@@ -80,6 +94,101 @@ impl Mailslot {
         };
         self.waker.wake();
         outcome
+    }
+
+    /// Typing, or the like: dropped without a word where the client is behind.
+    pub fn push_ephemeral(&self, envelope: Bytes) -> Pushed {
+        let mut state = self.state();
+        let outcome = self.queue_ephemeral(&mut state, envelope);
+        drop(state);
+        self.wake_after(outcome)
+    }
+
+    /// A state of a user that the session watches, if it is news to the client.
+    pub fn push_presence(&self, presence: &Presence, envelope: Bytes) -> Pushed {
+        let mut state = self.state();
+        let outcome = self.queue_ephemeral(&mut state, envelope);
+        if let (Pushed::Queued, Some(watches)) = (outcome, &mut state.watches) {
+            watches.tell(presence);
+        }
+        drop(state);
+        self.wake_after(outcome)
+    }
+
+    fn queue_ephemeral(&self, state: &mut State, envelope: Bytes) -> Pushed {
+        let cost = envelope.len() + PUSH_OVERHEAD_BYTES;
+        if state.resync.is_some() || state.queued_bytes + cost > self.queue_bytes_max / EPHEMERAL_SHARE {
+            return Pushed::Dropped;
+        }
+        state.queued_bytes += cost;
+        state.pushes.push_back(envelope);
+        Pushed::Queued
+    }
+
+    fn wake_after(&self, outcome: Pushed) -> Pushed {
+        if outcome == Pushed::Queued {
+            self.waker.wake();
+        }
+        outcome
+    }
+
+    /// Adds users to those that the session watches, all or none. Those that are new.
+    pub fn watch(&self, users: &[UserId]) -> Result<Vec<UserId>, TooManyWatched> {
+        self.state().watches.get_or_insert_default().add(users)
+    }
+
+    pub fn unwatch(&self, users: &[UserId]) {
+        let mut state = self.state();
+        if let Some(watches) = &mut state.watches {
+            watches.remove(users);
+            if watches.is_empty() {
+                state.watches = None;
+            }
+        }
+    }
+
+    /// An owner has begun to watch these users for the session. What of it is news to the client.
+    pub fn watched(&self, users: &[UserId], states: &[Presence], at: Attachment) -> Vec<Presence> {
+        self.state().watches.as_mut().map_or_else(Vec::new, |it| it.answered(users, states, at))
+    }
+
+    /// Whether the session watches the user, and its client does not know this yet.
+    pub fn is_news(&self, presence: &Presence) -> bool {
+        self.state().watches.as_ref().is_some_and(|it| it.is_news(presence))
+    }
+
+    /// The client is told so, by whoever calls this.
+    pub fn tell(&self, presence: &Presence) {
+        if let Some(watches) = &mut self.state().watches {
+            watches.tell(presence);
+        }
+    }
+
+    /// What the client was told of these users.
+    pub fn told(&self, users: &[UserId]) -> Vec<Presence> {
+        self.state().watches.as_ref().map_or_else(Vec::new, |it| it.told(users))
+    }
+
+    /// Those of them that the session does not watch (any more).
+    pub fn not_watched(&self, users: &[UserId]) -> Vec<UserId> {
+        let state = self.state();
+        users.iter().copied().filter(|user| !state.watches.as_ref().is_some_and(|it| it.has(*user))).collect()
+    }
+
+    /// Users who are watched elsewhere than `target` says they should be; see [`Watches::misplaced`].
+    pub fn misplaced_watches(&self, target: impl Fn(UserId) -> Option<Attachment>) -> Vec<UserId> {
+        self.state().watches.as_mut().map_or_else(Vec::new, |it| it.misplaced(target))
+    }
+
+    /// All whom the session watches; it watches nobody afterwards.
+    pub fn take_watches(&self) -> Vec<UserId> {
+        self.state().watches.take().map_or_else(Vec::new, |it| it.users().collect())
+    }
+
+    /// The profile of the session's user changed elsewhere.
+    pub fn set_standing(&self, standing: Standing) {
+        self.state().standing = Some(standing);
+        self.waker.wake();
     }
 
     /// Has the client told to sync again.
@@ -131,7 +240,7 @@ impl Mailslot {
         } else {
             None
         };
-        Taken { resync, going_away: std::mem::take(&mut state.going_away) }
+        Taken { resync, going_away: std::mem::take(&mut state.going_away), standing: state.standing.take() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,13 +287,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_ephemeral_is_dropped_first_and_without_a_word() {
+        let slot = mailslot(1000);
+        let queued = |outcome| outcome == Pushed::Queued;
+        assert_eq!([(); 4].map(|()| queued(slot.push_ephemeral(envelope()))), [true, true, false, false]);
+        assert!(queued(slot.push(envelope())), "there is room for what counts");
+        let mut out = VecDeque::new();
+        assert_eq!(slot.take(1000, &mut out).resync, None);
+        assert_eq!(out.len(), 3);
+        assert!(queued(slot.push_ephemeral(envelope())), "again once the client has caught up");
+    }
+
+    #[test]
+    fn a_presence_that_was_dropped_is_still_news() {
+        let (slot, user) = (mailslot(300), UserId::from_u128(1));
+        slot.watch(&[user]).unwrap();
+        let online = Presence { user, online: true, last_seen_ms: None };
+        slot.push(envelope());
+        assert_eq!(slot.push_presence(&online, envelope()), Pushed::Dropped);
+        assert!(slot.is_news(&online));
+        slot.take(1000, &mut VecDeque::new());
+        let slot = mailslot(1000);
+        slot.watch(&[user]).unwrap();
+        assert_eq!(slot.push_presence(&online, envelope()), Pushed::Queued);
+        assert!(!slot.is_news(&online));
+        assert_eq!(slot.take_watches(), [user]);
+        assert!(!slot.is_news(&online), "nobody is watched any more");
+    }
+
+    #[test]
     fn a_word_to_the_session_is_given_out_once() {
         let slot = mailslot(1000);
         slot.go_away();
         slot.resync(ResyncReason::OwnerChanged);
         let mut out = VecDeque::new();
         let taken = slot.take(1000, &mut out);
-        assert!(taken.going_away);
+        assert!(taken.going_away && taken.standing.is_none());
         assert_eq!(taken.resync, Some(ResyncReason::OwnerChanged));
         let taken = slot.take(1000, &mut out);
         assert!(!taken.going_away && taken.resync.is_none());

@@ -9,18 +9,23 @@ mod driver;
 mod held;
 mod lanes;
 mod mailslot;
-mod outcome;
+mod marks;
+mod meter;
+mod perform;
+mod presence;
 mod pushes;
 mod registry;
 mod sessions;
+mod watches;
 
 pub use self::{
     attachments::{Detacher, Ended, detach, reattach},
-    core::{Policy, Shared, Work},
+    core::{Core, Effect, Job, Now, Policy, Shared, Standing},
     held::HeldBytes,
     lanes::Ticket,
-    mailslot::{Mailslot, SignedIn},
-    outcome::{Failure, Outcome},
+    mailslot::{Mailslot, Pushed, SignedIn, Taken},
+    meter::Meter,
+    perform::perform,
     pushes::{RouterInbox, unix_ms},
     registry::Registry,
     sessions::{Client, Sessions},

@@ -12,16 +12,17 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::{
     attachments::{Detacher, Ended},
-    core::{Core, Now, Shared, Work},
+    core::{Core, Job, Now, Shared},
     driver::Driver,
     lanes::Ticket,
     mailslot::Mailslot,
+    perform::perform,
     pushes::unix_ms,
     registry::Registry,
 };
 use crate::{
     metrics::{ACTIVE_CONNECTIONS, SESSIONS_CLOSED},
-    routing::{Routes, perform},
+    routing::Routes,
 };
 
 /// What sessions need of the router. Cheap to clone.
@@ -52,15 +53,15 @@ impl Sessions {
         tracing::debug!(session = %id, trace_id = trace.map(tracing::field::display), "session begins");
 
         let (routes, slot) = (self.routes.clone(), mailslot.clone());
-        let start = move |ticket: Ticket, work: Work, deadline: Instant| {
-            perform(routes.clone(), slot.clone(), ticket, work, deadline.into(), trace)
+        let start = move |ticket: Ticket, job: Job, deadline: Instant| {
+            perform(routes.clone(), slot.clone(), ticket, job, deadline.into(), trace)
         };
         let core = Core::new(self.shared.clone(), id, format, bearer, now);
         let end = Box::pin(Driver::new(socket, core, mailslot.clone(), self.shared.clone(), start, now)).await;
 
         drop(registration);
         if let Some(signed_in) = mailslot.signed_in() {
-            self.detacher.ended(Ended { user: signed_in.user, session: id });
+            self.detacher.ended(Ended { user: signed_in.user, session: id, watched: mailslot.take_watches() });
         }
         metrics::gauge!(ACTIVE_CONNECTIONS).decrement(1.0);
         metrics::counter!(SESSIONS_CLOSED, "reason" => end.as_str()).increment(1);

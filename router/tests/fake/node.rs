@@ -12,11 +12,12 @@ use tertulia_runtime::{
     tasks::Supervisor,
     tls::Identity,
 };
-use tertulia_shard_map::{ConversationId, EventId, MessageNo, Rev, Seq, SessionId, ShardMap, UserId};
+use tertulia_shard_map::{ConversationId, Epoch, EventId, MessageNo, Rev, Seq, SessionId, ShardMap, UserId};
 use tertulia_wire::{
     EventKind, EventRecord, MessageBody, TraceId,
     cluster::{
-        Answer, Append, Appended, Call, HistoryEvents, NamedUser, Notice, PushBatch, PushTarget, Refusal, SyncRows,
+        Action, Answer, Append, Appended, Attached, Call, HistoryEvents, Mark, Marked, Notice, Presence, ProfileRecord,
+        PushBatch, PushItem, PushTarget, Refusal, SyncRows, Typing, WatchPresence,
     },
     encode_message,
 };
@@ -41,6 +42,14 @@ pub struct Memory {
     pub attaches: usize,
     pub detached: Vec<SessionId>,
     pub traces: Vec<TraceId>,
+    pub marks: Vec<Mark>,
+    pub typing: Vec<Typing>,
+    /// Who is online, to those who watch; everybody else is not.
+    pub online: Vec<UserId>,
+    pub watches: Vec<WatchPresence>,
+    pub unwatched: Vec<UserId>,
+    /// How many attaches are answered as an owner that was deposed would.
+    pub stale_attaches: usize,
     watchers: Vec<Connection>,
     hung: Vec<Responder>,
 }
@@ -102,22 +111,16 @@ impl FakeNode {
         }
     }
 
+    /// A message for a session.
     pub fn push(&self, session: SessionId, seq: u64, text: &str) {
+        let body = MessageBody { content: Some(text.to_owned()), ..MessageBody::default() };
+        self.push_item(session, PushItem::Event(event(seq, EventKind::Message, encode_message(&body))));
+    }
+
+    pub fn push_item(&self, session: SessionId, item: PushItem) {
         let to = self.memory().attached[&session].1.clone();
-        let body = MessageBody { content: Some(text.to_owned()), encrypted: None, reply_to: None };
-        let event = EventRecord {
-            id: EventId::from_u128(seq.into()),
-            conversation: ConversationId::from_u128(1),
-            seq: Seq::new(seq),
-            message_no: MessageNo::new(seq),
-            kind: EventKind::Message,
-            sender: UserId::from_u128(5),
-            created_at_ms: 1,
-            temp_id: format!("t{seq}"),
-            body: encode_message(&body),
-        };
-        let targets = vec![PushTarget { event: 0, sessions: vec![session] }];
-        to.notify(Notice::Push(PushBatch { events: vec![event], targets })).unwrap();
+        let targets = vec![PushTarget { item: 0, sessions: vec![session] }];
+        to.notify(Notice::Push(PushBatch { items: vec![item], targets })).unwrap();
     }
 
     /// Dies without a word to callers that wait.
@@ -125,6 +128,26 @@ impl FakeNode {
         self.endpoint.close().await;
         self.supervisor.drain(WITHIN).await;
     }
+}
+
+pub fn event(seq: u64, kind: EventKind, body: bytes::Bytes) -> EventRecord {
+    EventRecord {
+        id: EventId::from_u128(seq.into()),
+        conversation: ConversationId::from_u128(1),
+        seq: Seq::new(seq),
+        message_no: MessageNo::new(seq),
+        kind,
+        sender: UserId::from_u128(5),
+        created_at_ms: 1,
+        temp_id: format!("t{seq}"),
+        body,
+        target: None,
+        since: None,
+    }
+}
+
+pub fn profile(user: UserId) -> ProfileRecord {
+    ProfileRecord { user, name: Some(user.to_string()), avatar_url: None, shares_presence: true, disabled: false }
 }
 
 impl Service for Scripted {
@@ -140,24 +163,52 @@ impl Service for Scripted {
             Call::Attach(attach) => {
                 memory.attached.insert(attach.session, (attach.user, from.clone()));
                 memory.attaches += 1;
-                reply.send(Answer::Attach { rev: Rev::new(3) });
+                let epoch = if memory.stale_attaches > 0 {
+                    memory.stale_attaches -= 1;
+                    Epoch::ZERO
+                } else {
+                    let map = self.map.lock().unwrap();
+                    map.owner(map.slot_of_user(attach.user)).unwrap().epoch
+                };
+                let (rev, in_large_group, profile) = (Rev::new(3), false, profile(attach.user));
+                reply.send(Answer::Attach(Attached { rev, in_large_group, profile, epoch }));
             }
             Call::Detach { session, .. } => {
                 memory.attached.remove(&session);
                 memory.detached.push(session);
                 reply.send(Answer::Detach);
             }
-            Call::Append(append) => memory.append(append, reply),
+            Call::Append(append) => memory.append(*append, reply),
+            Call::Mark(mark) => {
+                let marked = Marked { delivered: mark.delivered.max(mark.read), read: mark.read };
+                memory.marks.push(mark);
+                reply.send(Answer::Mark(marked));
+            }
+            Call::Typing(typing) => {
+                memory.typing.push(typing);
+                reply.send(Answer::Typing);
+            }
+            Call::WatchPresence(watch) => {
+                let state =
+                    |user: &UserId| Presence { user: *user, online: memory.online.contains(user), last_seen_ms: None };
+                let states = watch.users.iter().map(state).collect();
+                memory.watches.push(watch);
+                reply.send(Answer::WatchPresence(states));
+            }
+            Call::UnwatchPresence(unwatch) => {
+                memory.unwatched.extend(unwatch.users);
+                reply.send(Answer::UnwatchPresence);
+            }
             Call::Sync(read) => {
-                reply.send(Answer::Sync(SyncRows { rows: vec![], rev: read.after, has_more: false, reset: false }));
+                let (rows, rev, has_more) = (vec![], read.after, false);
+                reply.send(Answer::Sync(SyncRows { rows, rev, has_more, reset: false, unread_total: 0 }));
             }
             Call::History(_) => {
                 let answer = HistoryEvents { events: vec![], has_more: false, last_seq: Seq::ZERO };
                 reply.send(Answer::History(answer));
             }
             Call::Profiles { users, .. } => {
-                let named = users.into_iter().map(|user| NamedUser { user, name: user.to_string() });
-                reply.send(Answer::Profiles(named.collect()));
+                reply.send(Answer::Profiles(users.into_iter().map(profile).collect()));
             }
             other => panic!("no router makes this call: {other:?}"),
         }
@@ -170,6 +221,17 @@ impl Service for Scripted {
         memory.attached.retain(|_, (_, connection)| connection.id() != from.id());
         drop(memory);
         self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+/// What an owner would say of an event other than a message. The body is that of a deletion.
+fn append_record(append: &Append, id: EventId, seq: Seq) -> EventRecord {
+    EventRecord {
+        id,
+        conversation: append.conversation,
+        sender: append.sender,
+        temp_id: append.temp_id.clone(),
+        ..event(seq.get(), append.action.kind(), bytes::Bytes::new())
     }
 }
 
@@ -187,7 +249,10 @@ impl Memory {
             None => {
                 let seq = self.committed.len() as u64 + 1;
                 let (id, created_at_ms) = (EventId::from_u128(seq.into()), 1);
-                let appended = Appended { id, seq: Seq::new(seq), message_no: MessageNo::new(seq), created_at_ms };
+                let (seq, message_no) = (Seq::new(seq), MessageNo::new(seq));
+                let message = matches!(append.action, Action::Message { .. });
+                let record = (!message).then(|| Box::new(append_record(&append, id, seq)));
+                let appended = Appended { id, seq, message_no, created_at_ms, record };
                 self.committed.push((append, appended.clone()));
                 appended
             }

@@ -1,13 +1,21 @@
 use bytes::Bytes;
 use rcgen::KeyPair;
-use tertulia_shard_map::{ConversationId, DevName, EventId, MessageNo, Rev, Seq};
+use tertulia_shard_map::{ConversationId, DevName, DirectPair, Epoch, EventId, MessageNo, Rev, Seq};
 use tertulia_wire::{
-    client::{ClientInfo, HistoryQuery, ProfileQuery, SyncQuery, encode_commands},
-    cluster::{Appended, Refusal, SyncRows},
+    EventRecord,
+    client::{
+        ClientInfo, Hello, HistoryQuery, Mark, PresenceQuery, ProfileChange, SendMessage, SetTyping, SyncQuery,
+        encode_commands,
+    },
+    cluster::{Action, Answer, Append, Appended, Attached, Call, Marked, ProfileRecord, Refusal, SyncRows},
 };
 
-use super::*;
-use crate::{auth::dev::DevSigner, routing::HoldReason};
+use super::{carry::QUERIES_AT_ONCE, *};
+use crate::{
+    auth::dev::DevSigner,
+    commands::{Failure, Outcome},
+    routing::{HoldReason, Key},
+};
 
 const ISSUER: &str = "tests";
 const SESSION: SessionId = SessionId::from_u128(77);
@@ -36,7 +44,7 @@ impl Fixture {
         };
         change(&mut policy);
         let verifier = Verifier::new(key.public_key_pem().as_bytes(), ISSUER).unwrap();
-        let shared = Arc::new(Shared { policy, verifier, held: HeldBytes::new(100_000) });
+        let shared = Arc::new(Shared { policy, verifier, held: HeldBytes::new(100_000), meter: Meter::new() });
         let start = Instant::now();
         let now = Now { instant: start, unix_ms: 1_800_000_000_000 };
         let core = Core::new(shared, SESSION, Format::Json, None, now);
@@ -50,7 +58,7 @@ impl Fixture {
     fn attached_with(change: impl FnOnce(&mut Policy)) -> Self {
         let mut it = Self::with(change);
         let ticket = ticket(&it.hello(1));
-        let effects = it.done(ticket, Outcome::Attached(Rev::new(3)));
+        let effects = it.done(ticket, attached(|_| ()));
         assert!(matches!(effects[..], [Effect::Reply { id: Some(1), reply: Reply::Welcome(_) }]), "{effects:?}");
         it
     }
@@ -82,6 +90,12 @@ impl Fixture {
         self.command(id, &Command::Send(send("hi")))
     }
 
+    fn standing(&mut self, standing: Standing) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.core.standing(standing, &mut effects);
+        effects
+    }
+
     fn done(&mut self, ticket: Ticket, outcome: Outcome) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.core.done(ticket, outcome, self.now, &mut effects);
@@ -99,6 +113,19 @@ fn hello(token: Option<String>) -> Hello {
     Hello { token, client: ClientInfo { platform: "test".into(), version: "1".into() }, rev: None }
 }
 
+fn attached(change: impl FnOnce(&mut ProfileRecord)) -> Outcome {
+    let (avatar_url, shares_presence, disabled) = (None, true, false);
+    let mut profile =
+        ProfileRecord { user: alice(), name: Some("Alice".into()), avatar_url, shares_presence, disabled };
+    change(&mut profile);
+    let (rev, in_large_group, epoch) = (Rev::new(3), true, Epoch::new(1));
+    Outcome::Answered(Answer::Attach(Attached { rev, in_large_group, profile, epoch }))
+}
+
+fn alice() -> UserId {
+    "alice".parse::<DevName>().unwrap().user_id()
+}
+
 fn bob() -> UserId {
     "bob".parse::<DevName>().unwrap().user_id()
 }
@@ -110,7 +137,7 @@ fn send(temp_id: &str) -> SendMessage {
 
 fn appended(seq: u64) -> Outcome {
     let (id, seq, message_no) = (EventId::from_u128(5), Seq::new(seq), MessageNo::new(seq));
-    Outcome::Appended(Appended { id, seq, message_no, created_at_ms: 1 })
+    Outcome::Answered(Answer::Append(Appended { id, seq, message_no, created_at_ms: 1, record: None }))
 }
 
 fn held() -> Outcome {
@@ -128,6 +155,34 @@ fn ticket(effects: &[Effect]) -> Ticket {
     ticket
 }
 
+/// The only append that was started.
+fn append(effects: &[Effect]) -> (Ticket, &Append, u32) {
+    match effects {
+        [
+            Effect::Start {
+                ticket,
+                job: Job::Attempt { routed: Routed { key, call: Call::Append(append) }, attempt },
+                ..
+            },
+        ] => {
+            assert_eq!(*key, Key::Conversation(append.conversation));
+            (*ticket, append, *attempt)
+        }
+        _ => panic!("{effects:?}"),
+    }
+}
+
+/// The only call that was started.
+fn call(effects: &[Effect]) -> &Call {
+    let mut calls = effects.iter().filter_map(|effect| match effect {
+        Effect::Start { job: Job::Attempt { routed, .. } | Job::Hold(Work::Call(routed)), .. } => Some(&routed.call),
+        _ => None,
+    });
+    let call = calls.next().expect("a call was started");
+    assert!(calls.next().is_none(), "{effects:?}");
+    call
+}
+
 /// Of the only reply, which is an error.
 fn error(effects: &[Effect]) -> (Option<u64>, ErrorCode) {
     let [Effect::Reply { id, reply: Reply::Error(error) }, ..] = effects else { panic!("no error: {effects:?}") };
@@ -139,7 +194,7 @@ fn error(effects: &[Effect]) -> (Option<u64>, ErrorCode) {
 fn the_session_can_be_found_before_its_mailbox_is_read() {
     let mut it = Fixture::new();
     let effects = it.hello(1);
-    let [Effect::SignIn(user), Effect::Start { work: Work::Attach { user: attached, name }, .. }] = &effects[..] else {
+    let [Effect::SignIn(user), Effect::Start { job: Job::Attach { user: attached, name }, .. }] = &effects[..] else {
         panic!("{effects:?}")
     };
     assert_eq!(user, attached);
@@ -224,13 +279,11 @@ fn a_silent_client_is_pinged_and_then_closed() {
 fn a_send_goes_to_the_direct_conversation_and_is_acked() {
     let mut it = Fixture::attached();
     let effects = it.send(9);
-    let [Effect::Start { ticket, work: Work::Append { append, attempt: 0 }, .. }] = &effects[..] else {
-        panic!("{effects:?}")
-    };
-    let alice = "alice".parse::<DevName>().unwrap().user_id();
-    assert_eq!(append.conversation, DirectPair::new(alice, bob()).conversation_id());
-    assert_eq!((append.direct_peer, append.sender, append.origin), (Some(bob()), alice, Some(SESSION)));
-    let effects = it.done(*ticket, appended(4));
+    let (ticket, append, attempt) = append(&effects);
+    assert_eq!((append.conversation, attempt), (DirectPair::new(alice(), bob()).conversation_id(), 0));
+    assert_eq!((append.direct_peer, append.sender, append.origin), (Some(bob()), alice(), Some(SESSION)));
+    assert_eq!(append.authority, Authority::Member);
+    let effects = it.done(ticket, appended(4));
     let [Effect::Reply { id: Some(9), reply: Reply::Ack(ack) }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(ack.temp_id, "hi");
     assert_eq!((ack.message.seq.get(), ack.message.content.as_deref()), (4, Some("hello")));
@@ -242,12 +295,10 @@ fn a_held_send_is_tried_again_with_the_same_temp_id_and_later_ones_wait() {
     let mut it = Fixture::attached();
     let first = it.send(1);
     let effects = it.done(ticket(&first), held());
-    let [Effect::Start { ticket: again, work: Work::Append { append, attempt: 1 }, .. }] = &effects[..] else {
-        panic!("{effects:?}")
-    };
-    assert_eq!(append.temp_id, "hi");
+    let (again, append, attempt) = append(&effects);
+    assert_eq!((append.temp_id.as_str(), attempt), ("hi", 1));
     assert!(it.send(2).is_empty());
-    let effects = it.done(*again, appended(1));
+    let effects = it.done(again, appended(1));
     assert!(matches!(&effects[..], [Effect::Reply { id: Some(1), .. }, Effect::Start { .. }]), "{effects:?}");
 }
 
@@ -263,22 +314,6 @@ fn a_hold_ends_with_a_retryable_error() {
     let effects = it.done(running, held());
     assert_eq!(error(&effects), (Some(1), ErrorCode::Unavailable));
     assert_eq!(it.core.shared.held.held(), 0);
-}
-
-#[test]
-fn refusals_are_told_by_their_documented_codes() {
-    for (refusal, code) in [
-        (Refusal::NotFound, ErrorCode::NotFound),
-        (Refusal::Conflict, ErrorCode::Conflict),
-        (Refusal::Invalid("no".into()), ErrorCode::BadRequest),
-        (Refusal::Overloaded { retry_after_ms: 7 }, ErrorCode::Overloaded),
-        (Refusal::Internal, ErrorCode::Internal),
-    ] {
-        let mut it = Fixture::attached();
-        let sent = ticket(&it.send(1));
-        let effects = it.done(sent, Outcome::Failed(Failure::Refused(refusal)));
-        assert_eq!(error(&effects), (Some(1), code));
-    }
 }
 
 #[test]
@@ -312,23 +347,140 @@ fn only_a_few_queries_run_at_once_and_the_rest_follow() {
     let sync = Command::Sync(SyncQuery { rev: Rev::ZERO, limit: None });
     let started: Vec<_> = (0..6).map(|id| it.command(id, &sync)).filter(|effects| !effects.is_empty()).collect();
     assert_eq!(started.len(), QUERIES_AT_ONCE);
-    let rows = SyncRows { rows: vec![], rev: Rev::new(1), has_more: false, reset: false };
-    let effects = it.done(ticket(&started[0]), Outcome::Synced(rows));
+    let rows = SyncRows { rows: vec![], rev: Rev::new(1), has_more: false, reset: false, unread_total: 0 };
+    let effects = it.done(ticket(&started[0]), Outcome::Answered(Answer::Sync(rows)));
     let [Effect::Reply { id: Some(0), reply: Reply::SyncPage(_) }, Effect::Start { .. }] = &effects[..] else {
         panic!("{effects:?}")
     };
 }
 
 #[test]
-fn queries_go_to_the_cluster_as_asked() {
+fn commands_of_every_way_are_started_as_planned() {
     let mut it = Fixture::attached();
     let conversation_id = ConversationId::from_u128(8);
     let query = HistoryQuery { conversation_id, after_seq: Some(Seq::new(4)), before_seq: None, limit: Some(10) };
-    let effects = it.command(1, &Command::History(query));
-    let [Effect::Start { work: Work::History(read), .. }] = &effects[..] else { panic!("{effects:?}") };
-    assert_eq!((read.conversation, read.range, read.limit), (conversation_id, HistoryRange::After(Seq::new(4)), 10));
-    let effects = it.command(2, &Command::Profiles(ProfileQuery { user_ids: vec![bob()] }));
-    assert!(matches!(&effects[..], [Effect::Start { work: Work::Profiles(_), .. }]), "{effects:?}");
+    assert!(matches!(call(&it.command(1, &Command::History(query))), Call::History(_)));
+    let mark = Mark { conversation_id, seq: Seq::new(4) };
+    assert!(matches!(call(&it.command(2, &Command::Read(mark))), Call::Mark(_)));
+    let users = PresenceQuery { user_ids: vec![bob()] };
+    let effects = it.command(3, &Command::SubscribePresence(users.clone()));
+    assert!(matches!(&effects[..], [Effect::Start { job: Job::Watch(_), .. }]), "{effects:?}");
+    let effects = it.command(4, &Command::UnsubscribePresence(users));
+    assert!(matches!(&effects[..], [Effect::Start { job: Job::Unwatch(_), .. }]), "{effects:?}");
+}
+
+#[test]
+fn marks_of_a_conversation_are_merged_and_each_is_answered() {
+    let mut it = Fixture::attached();
+    let conversation_id = ConversationId::from_u128(8);
+    let mark = |seq| Mark { conversation_id, seq: Seq::new(seq) };
+    let first = it.command(1, &Command::Delivered(mark(3)));
+    assert!(it.command(2, &Command::Delivered(mark(4))).is_empty());
+    assert!(it.command(3, &Command::Read(mark(2))).is_empty());
+    let marked = |delivered, read| {
+        Outcome::Answered(Answer::Mark(Marked { delivered: Seq::new(delivered), read: Seq::new(read) }))
+    };
+    let effects = it.done(ticket(&first), marked(3, 0));
+    assert!(matches!(effects[0], Effect::Reply { id: Some(1), reply: Reply::Marked(_) }), "{effects:?}");
+    let Call::Mark(merged) = call(&effects) else { panic!("{effects:?}") };
+    assert_eq!((merged.delivered, merged.read), (Seq::new(4), Seq::new(2)));
+    let effects = it.done(ticket(&effects), marked(4, 2));
+    let [Effect::Reply { id: Some(2), reply }, Effect::Reply { id: Some(3), reply: other }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(reply, other);
+    assert_eq!(it.core.in_flight(), 0);
+}
+
+fn typing(it: &mut Fixture, conversation: u128) -> Vec<Effect> {
+    let conversation_id = ConversationId::from_u128(conversation);
+    it.command(1, &Command::Typing(SetTyping { conversation_id, typing: true }))
+}
+
+#[test]
+fn typing_is_answered_at_once_and_passed_on_once_a_second() {
+    let mut it = Fixture::attached();
+    let ok = Effect::Reply { id: Some(1), reply: Reply::Ok };
+    let effects = typing(&mut it, 5);
+    assert!(matches!(call(&effects), Call::Typing(typing) if typing.typing && typing.origin == Some(SESSION)));
+    assert_eq!(effects.last(), Some(&ok));
+    assert_eq!(typing(&mut it, 5), [ok]);
+    assert_eq!(typing(&mut it, 6).len(), 2, "another conversation");
+    it.pass(Duration::from_secs(1));
+    let effects = typing(&mut it, 5);
+    assert_eq!(effects.len(), 2);
+    assert!(it.done(ticket(&effects), held()).is_empty(), "nobody waits for its end");
+    assert_eq!(it.core.in_flight(), 0);
+}
+
+#[test]
+fn typing_of_a_user_who_does_not_share_presence_stays_here() {
+    let mut it = Fixture::attached();
+    let standing = Standing { shares_presence: false, disabled: false };
+    assert!(it.standing(standing).is_empty());
+    assert_eq!(typing(&mut it, 5).len(), 1);
+    // The user's own change counts too.
+    let change = ProfileChange { shares_presence: Some(true), ..ProfileChange::default() };
+    let set = it.command(2, &Command::SetProfile(change));
+    let Outcome::Answered(Answer::Attach(attached)) = attached(|_| ()) else { panic!() };
+    let effects = it.done(ticket(&set), Outcome::Answered(Answer::SetProfile(attached.profile)));
+    assert!(matches!(&effects[..], [Effect::Reply { id: Some(2), reply: Reply::Profile(_) }]), "{effects:?}");
+    assert_eq!(typing(&mut it, 5).len(), 2);
+}
+
+#[test]
+fn typing_is_dropped_while_the_session_is_busy() {
+    let mut it = Fixture::attached();
+    (0..5).for_each(|id| drop(it.send(id)));
+    assert_eq!(typing(&mut it, 5), [Effect::Reply { id: Some(1), reply: Reply::Ok }]);
+}
+
+#[test]
+fn a_disabled_user_is_turned_away() {
+    let not_allowed = || Outcome::Failed(Failure::Refused(Refusal::NotAllowed("disabled".into())));
+    for outcome in [attached(|profile| profile.disabled = true), not_allowed()] {
+        let mut it = Fixture::new();
+        let hello = ticket(&it.hello(1));
+        assert!(it.send(2).is_empty(), "it waits for the welcome");
+        let effects = it.done(hello, outcome);
+        assert_eq!(error(&effects), (Some(1), ErrorCode::Forbidden));
+        assert_eq!(effects[1..], [Effect::Close(CloseCode::Unauthorized)], "and nothing was sent");
+    }
+    let effects = Fixture::attached().standing(Standing { shares_presence: true, disabled: true });
+    assert_eq!(error(&effects), (None, ErrorCode::Forbidden));
+    assert_eq!(effects[1], Effect::Close(CloseCode::Unauthorized));
+}
+
+#[test]
+fn what_comes_before_the_welcome_is_carried_out_after_it() {
+    let mut it = Fixture::new();
+    let hello = ticket(&it.hello(1));
+    assert!(it.send(2).is_empty());
+    let effects = it.done(hello, attached(|_| ()));
+    let [Effect::Reply { id: Some(1), reply: Reply::Welcome(welcome) }, Effect::Start { .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((welcome.user.name.as_deref(), welcome.user.shares_presence), (Some("Alice"), Some(true)));
+    assert_eq!((welcome.rev, welcome.in_large_group), (Rev::new(3), true));
+
+    let mut it = Fixture::new();
+    let hello = ticket(&it.hello(1));
+    assert!((2..18).all(|id| it.send(id).is_empty()));
+    assert_eq!(error(&it.send(18)), (Some(18), ErrorCode::Overloaded), "a few only");
+    let effects = it.done(hello, held());
+    assert_eq!(effects.len(), 17, "each is answered as the `hello` was");
+    assert!(effects.iter().all(|effect| error(std::slice::from_ref(effect)).1 == ErrorCode::Unavailable));
+}
+
+#[test]
+fn a_session_at_rest_keeps_no_memory_of_bursts() {
+    let mut it = Fixture::attached();
+    let sent = ticket(&it.send(1));
+    typing(&mut it, 5);
+    it.done(sent, appended(1));
+    it.pass(Duration::from_secs(25));
+    assert_eq!(it.tick(), [Effect::Ping]);
+    assert!(it.core.typing.is_none() && it.core.queries.capacity() == 0);
 }
 
 #[test]
@@ -366,19 +518,22 @@ fn a_stopping_router_says_so_and_closes_when_nothing_is_in_flight() {
 fn the_ack_shows_what_the_stored_event_will() {
     let mut it = Fixture::attached();
     let effects = it.send(1);
-    let [Effect::Start { ticket, work: Work::Append { append, .. }, .. }] = &effects[..] else { panic!() };
-    let record = tertulia_wire::EventRecord {
+    let (ticket, append, _) = append(&effects);
+    let Action::Message { body } = &append.action else { panic!("{append:?}") };
+    let record = EventRecord {
         id: EventId::from_u128(5),
         conversation: append.conversation,
         seq: Seq::new(4),
         message_no: MessageNo::new(4),
-        kind: append.kind,
+        kind: append.action.kind(),
         sender: append.sender,
         created_at_ms: 1,
         temp_id: append.temp_id.clone(),
-        body: Bytes::clone(&append.body),
+        body: Bytes::clone(body),
+        target: None,
+        since: None,
     };
-    let effects = it.done(*ticket, appended(4));
+    let effects = it.done(ticket, appended(4));
     let [Effect::Reply { reply: Reply::Ack(ack), .. }] = &effects[..] else { panic!() };
     assert_eq!(ack.message, client::Event::from_record(&record).unwrap());
 }

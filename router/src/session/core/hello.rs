@@ -1,0 +1,105 @@
+//! How a session begins: from `hello` to `welcome`.
+
+use tertulia_wire::{
+    client::{CloseCode, CommandId, ErrorCode, ErrorReply, Hello, Reply, SessionLimits, Welcome},
+    cluster::{Answer, Attached, Refusal},
+    limits,
+};
+
+use super::{Core, DISABLED, Effect, Job, Now, Phase};
+use crate::{
+    auth::{Identity, TokenError},
+    commands::{Failure, Outcome, error_of, internal, profile},
+};
+
+const HELLO: &str = "hello";
+
+impl Core {
+    pub(super) fn hello(&mut self, id: Option<CommandId>, hello: &Hello, now: Now, effects: &mut Vec<Effect>) {
+        if let Err(error) = hello.validate() {
+            return self.answer(id, HELLO, Reply::Error(error), effects);
+        }
+        let identity = match self.identify(hello, now) {
+            Ok(identity) => identity,
+            Err(error) => return self.turn_away(id, error, effects),
+        };
+        let (user, name) = (identity.user, identity.name.clone());
+        let ticket = self.ticket();
+        self.phase = Phase::Attaching { hello: id, ticket, identity, waiting: Vec::new() };
+        // First the session can be found here, then the mailbox is read: what arrives between is seen twice, not missed.
+        effects.push(Effect::SignIn(user));
+        let deadline = now.instant + self.shared.policy.hold;
+        effects.push(Effect::Start { ticket, job: Job::Attach { user, name }, deadline });
+    }
+
+    fn identify(&self, hello: &Hello, now: Now) -> Result<Identity, ErrorReply> {
+        let token = hello.token.as_deref().or(self.bearer.as_deref());
+        let token = token.ok_or_else(|| ErrorReply::new(ErrorCode::Unauthorized, "a token is needed"))?;
+        self.shared.verifier.verify(token, now.unix_ms).map_err(|error| {
+            let code = if error == TokenError::Expired { ErrorCode::TokenExpired } else { ErrorCode::Unauthorized };
+            ErrorReply::new(code, error.to_string())
+        })
+    }
+
+    fn turn_away(&mut self, id: Option<CommandId>, error: ErrorReply, effects: &mut Vec<Effect>) {
+        self.answer(id, HELLO, Reply::Error(error), effects);
+        self.close(CloseCode::Unauthorized, effects);
+    }
+
+    pub(super) fn attached(&mut self, outcome: Outcome, now: Now, effects: &mut Vec<Effect>) {
+        let until = now.instant + self.shared.policy.hello_timeout;
+        let Phase::Attaching { hello, identity, waiting, .. } =
+            std::mem::replace(&mut self.phase, Phase::AwaitHello { until })
+        else {
+            return;
+        };
+        let disabled = || ErrorReply::new(ErrorCode::Forbidden, DISABLED);
+        let error = match outcome {
+            Outcome::Answered(Answer::Attach(attached)) if attached.profile.disabled => {
+                return self.turn_away(hello, disabled(), effects);
+            }
+            Outcome::Failed(Failure::Refused(Refusal::NotAllowed(_))) => {
+                return self.turn_away(hello, disabled(), effects);
+            }
+            Outcome::Answered(Answer::Attach(attached)) => {
+                self.welcome(hello, identity, attached, effects);
+                for (id, command) in waiting {
+                    self.command(id, command, now, effects);
+                }
+                return;
+            }
+            Outcome::Answered(_) => internal(),
+            Outcome::Failed(failure) => error_of(failure),
+        };
+        // The client may try again: a socket never closes because a node is away.
+        self.answer(hello, HELLO, Reply::Error(error.clone()), effects);
+        for (id, command) in waiting {
+            self.answer(id, command.type_name(), Reply::Error(error.clone()), effects);
+        }
+    }
+
+    fn welcome(&mut self, hello: Option<CommandId>, identity: Identity, attached: Attached, effects: &mut Vec<Effect>) {
+        let policy = &self.shared.policy;
+        let shares_presence = attached.profile.shares_presence;
+        let mut user = profile(attached.profile, identity.user);
+        user.name = user.name.or_else(|| identity.name.clone());
+        let welcome = Welcome {
+            user,
+            session_id: self.id,
+            rev: attached.rev,
+            in_large_group: attached.in_large_group,
+            ping_interval_ms: policy.ping_interval.as_millis() as u64,
+            limits: SessionLimits {
+                frame_bytes: limits::CLIENT_FRAME_BYTES as u64,
+                frame_envelopes: limits::CLIENT_FRAME_ENVELOPES as u64,
+                content_bytes: limits::CONTENT_BYTES as u64,
+                ciphertext_bytes: limits::CIPHERTEXT_BYTES as u64,
+                temp_id_bytes: limits::TEMP_ID_BYTES as u64,
+                commands_in_flight: policy.commands_in_flight as u64,
+            },
+        };
+        self.phase = Phase::Active { identity, shares_presence };
+        self.bearer = None;
+        self.answer(hello, HELLO, Reply::Welcome(welcome), effects);
+    }
+}
