@@ -1,6 +1,6 @@
-//! I7: a user's inbox rows against the logs and the members' standings that they are the fold of.
+//! I7: a user's inbox rows against the logs and the members' standings that they are the fold of; and I1 for standings.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use tertulia_shard_map::{ConversationId, EventId, MessageNo, Rev, Seq, UserId};
 
@@ -17,9 +17,11 @@ pub struct MemberRow {
     pub read_message_no: MessageNo,
 }
 
-/// A conversation as its log and its members' standings say, gathered from the rows of the store.
-#[derive(Debug, Clone, Default)]
+/// A conversation as its log and its members' standings say, gathered from the rows of the store. Small conversations only:
+/// of large ones the row is derived on read.
+#[derive(Debug, Clone)]
 pub struct Mirror {
+    conversation: ConversationId,
     /// Per seq from 1: the event's id and `message_no`.
     events: Vec<(EventId, MessageNo)>,
     /// The newest event of each sender.
@@ -28,6 +30,10 @@ pub struct Mirror {
 }
 
 impl Mirror {
+    pub fn new(conversation: ConversationId) -> Self {
+        Self { conversation, events: Vec::new(), last_own: HashMap::new(), members: Vec::new() }
+    }
+
     /// Events in order of seq, without a hole.
     pub fn event(&mut self, id: EventId, message_no: MessageNo, sender: UserId) {
         self.events.push((id, message_no));
@@ -38,12 +44,76 @@ impl Mirror {
         self.members.push(member);
     }
 
+    /// What was answered to a member's marks: at least that must be stored.
+    pub fn check_marked(&self, user: UserId, delivered: Seq, read: Seq, violations: &mut Violations) {
+        let member = self.members.iter().find(|member| member.user == user);
+        if member.is_none_or(|member| member.delivered_seq < delivered || member.read_seq < read) {
+            violations.add(Invariant::AckedIsDurable, || {
+                let stored = member.map(|member| (member.delivered_seq, member.read_seq));
+                format!("{}: the marks of {user}, acked as {delivered} and {read}, are {stored:?}", self.conversation)
+            });
+        }
+    }
+
+    /// What the row of each member, and of who has been one, must be.
+    pub fn rows(&self) -> impl Iterator<Item = (UserId, ExpectedRow)> {
+        self.members.iter().filter_map(|member| Some((member.user, self.row(member)?)))
+    }
+
+    fn row(&self, member: &MemberRow) -> Option<ExpectedRow> {
+        let is_direct = self.conversation.is_direct();
+        let last_seq = member.left_seq.unwrap_or(Seq::new(self.events.len() as u64));
+        let (last_event, last_message_no) = self.at(last_seq)?;
+        // A new member of a group has read what was before; who writes has read.
+        let own = self.last_own.get(&member.user).copied().unwrap_or(Seq::ZERO).min(last_seq);
+        let joined = if is_direct { Seq::ZERO } else { member.joined_seq };
+        let read_seq = member.read_seq.max(own).max(joined);
+        let others = || self.members.iter().filter(|other| other.user != member.user);
+        let most = |of: fn(&MemberRow) -> Seq| others().map(of).max().unwrap_or(Seq::ZERO);
+        let (delivered, read) = (most(|other| other.delivered_seq), most(|other| other.read_seq));
+        // In a group only the senders of recent messages are told.
+        let bound = if is_direct { Others::Exactly } else { Others::AtMost };
+        Some(ExpectedRow {
+            conversation: self.conversation,
+            joined_seq: member.joined_seq,
+            left_seq: member.left_seq,
+            last_seq,
+            last_event,
+            last_message_no,
+            read_seq,
+            read_message_no: self.at(read_seq).map_or(MessageNo::ZERO, |(_, message_no)| message_no),
+            others_delivered_seq: bound(delivered),
+            others_read_seq: bound(read),
+        })
+    }
+
     fn at(&self, seq: Seq) -> Option<(EventId, MessageNo)> {
         self.events.get((seq.get() as usize).checked_sub(1)?).copied()
     }
 }
 
-/// An inbox row as the store of the mailbox has it.
+/// What a row must be: the fold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpectedRow {
+    pub conversation: ConversationId,
+    joined_seq: Seq,
+    left_seq: Option<Seq>,
+    last_seq: Seq,
+    last_event: EventId,
+    last_message_no: MessageNo,
+    read_seq: Seq,
+    read_message_no: MessageNo,
+    others_delivered_seq: Others,
+    others_read_seq: Others,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Exactly(Seq),
+    AtMost(Seq),
+}
+
+/// An inbox row as the store of the mailbox has it, or as `sync` tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboxRow {
     pub conversation: ConversationId,
@@ -53,85 +123,74 @@ pub struct InboxRow {
     pub last_event: EventId,
     pub last_message_no: MessageNo,
     pub read_seq: Seq,
-    pub read_message_no: MessageNo,
+    /// `None` where it cannot be told: `sync` gives `unread`, which is 0 for who has left.
+    pub read_message_no: Option<MessageNo>,
     pub others_delivered_seq: Seq,
     pub others_read_seq: Seq,
-    pub rev: Rev,
+    /// Stored only.
+    pub rev: Option<Rev>,
 }
 
-/// Checks one user's rows against the mirrors of the user's conversations. Small conversations only: of large ones the
-/// row is derived on read.
-pub struct MailboxCheck {
-    pub user: UserId,
-    revs: BTreeMap<Rev, ConversationId>,
+/// Checks one user's rows, all of one source: hand them in, then [`finish`](Self::finish).
+#[derive(Debug)]
+pub struct MailboxCheck<'a> {
+    user: UserId,
+    expected: &'a [ExpectedRow],
+    found: BTreeSet<ConversationId>,
+    revs: BTreeSet<Rev>,
 }
 
-impl MailboxCheck {
-    pub fn new(user: UserId) -> Self {
-        Self { user, revs: BTreeMap::new() }
+impl<'a> MailboxCheck<'a> {
+    /// `expected` are the rows of all conversations that the user is, or was, a member of.
+    pub fn new(user: UserId, expected: &'a [ExpectedRow]) -> Self {
+        Self { user, expected, found: BTreeSet::new(), revs: BTreeSet::new() }
     }
 
-    pub fn row(&mut self, row: &InboxRow, mirror: Option<&Mirror>, violations: &mut Violations) {
+    pub fn row(&mut self, row: &InboxRow, violations: &mut Violations) {
         let (user, conversation) = (self.user, row.conversation);
         let mut wrong = |what: String| {
             violations.add(Invariant::InboxIsTheFold, || format!("row of {user} for {conversation}: {what}"));
         };
-        if let Some(other) = self.revs.insert(row.rev, conversation) {
-            wrong(format!("rev {} is also that of {other}", row.rev));
+        if row.rev.is_some_and(|rev| !self.revs.insert(rev)) {
+            wrong("another row has the same rev".into());
         }
-        let Some(mirror) = mirror else { return wrong("there is no such conversation".into()) };
-        let Some(member) = mirror.members.iter().find(|member| member.user == user) else {
-            return wrong("not a member".into());
+        if !self.found.insert(conversation) {
+            wrong("there are two".into());
+        }
+        let Some(expected) = self.expected.iter().find(|expected| expected.conversation == conversation) else {
+            return wrong("not a member, or nothing was ever said".into());
         };
-        let newest = Seq::new(mirror.events.len() as u64);
-        let last = member.left_seq.unwrap_or(newest);
         let mut same = |what: &str, found: u64, expected: u64| {
             if found != expected {
                 wrong(format!("{what} is {found}, the log says {expected}"));
             }
         };
-        same("last_seq", row.last_seq.get(), last.get());
-        same("joined_seq", row.joined_seq.get(), member.joined_seq.get());
-        same("left_seq", row.left_seq.map_or(0, Seq::get), member.left_seq.map_or(0, Seq::get));
-        if let Some((id, message_no)) = mirror.at(last) {
-            same("last_message_no", row.last_message_no.get(), message_no.get());
-            if row.last_event != id {
-                wrong(format!("last_event_id is {}, the log says {id}", row.last_event));
-                return;
-            }
+        same("joined_seq", row.joined_seq.get(), expected.joined_seq.get());
+        same("left_seq", row.left_seq.map_or(0, Seq::get), expected.left_seq.map_or(0, Seq::get));
+        same("last_seq", row.last_seq.get(), expected.last_seq.get());
+        same("last_message_no", row.last_message_no.get(), expected.last_message_no.get());
+        same("read_seq", row.read_seq.get(), expected.read_seq.get());
+        if let Some(read_message_no) = row.read_message_no {
+            same("read_message_no", read_message_no.get(), expected.read_message_no.get());
         }
-        let mut same = |what: &str, found: Seq, expected: Seq| {
-            if found != expected {
-                wrong(format!("{what} is {found}, the log says {expected}"));
-            }
+        let mut others = |what: &str, found: Seq, expected: Others| match expected {
+            Others::Exactly(expected) => same(what, found.get(), expected.get()),
+            Others::AtMost(most) => same(what, found.max(most).get(), most.get()),
         };
-        // A new member of a group has read what was before; who writes has read.
-        let own = mirror.last_own.get(&user).copied().unwrap_or(Seq::ZERO).min(last);
-        let joined =
-            if member.joined_seq > Seq::new(1) || !conversation.is_direct() { member.joined_seq } else { Seq::ZERO };
-        let read = member.read_seq.max(own).max(joined);
-        same("read_seq", row.read_seq, read);
-        let others = || mirror.members.iter().filter(|member| member.user != user);
-        let most = |of: fn(&MemberRow) -> Seq| others().map(of).max().unwrap_or(Seq::ZERO);
-        if conversation.is_direct() {
-            same("others_delivered_seq", row.others_delivered_seq, most(|member| member.delivered_seq));
-            same("others_read_seq", row.others_read_seq, most(|member| member.read_seq));
-        } else if row.others_read_seq > most(|member| member.read_seq) {
-            // In a group only the senders of recent messages are told: never more than there is.
-            same("others_read_seq", row.others_read_seq, most(|member| member.read_seq));
-        }
-        let expected = mirror.at(read).map_or(MessageNo::ZERO, |(_, message_no)| message_no);
-        if row.read_message_no != expected {
-            wrong(format!("read_message_no is {}, the log says {expected}", row.read_message_no));
+        others("others_delivered_seq", row.others_delivered_seq, expected.others_delivered_seq);
+        others("others_read_seq", row.others_read_seq, expected.others_read_seq);
+        if row.last_event != expected.last_event {
+            wrong(format!("last_event_id is {}, the log says {}", row.last_event, expected.last_event));
         }
     }
 
-    /// All rows are in: `expected` are the conversations that the user is, or was, a member of.
-    pub fn finish(self, expected: impl IntoIterator<Item = ConversationId>, violations: &mut Violations) {
-        let found: Vec<ConversationId> = self.revs.into_values().collect();
-        for conversation in expected {
-            if !found.contains(&conversation) {
-                violations.add(Invariant::InboxIsTheFold, || format!("{} has no row for {conversation}", self.user));
+    /// All rows are in.
+    pub fn finish(self, violations: &mut Violations) {
+        for expected in self.expected {
+            if !self.found.contains(&expected.conversation) {
+                violations.add(Invariant::InboxIsTheFold, || {
+                    format!("{} has no row for {}", self.user, expected.conversation)
+                });
             }
         }
     }
@@ -145,24 +204,35 @@ mod tests {
 
     const ANA: UserId = UserId::from_u128(1);
     const BEA: UserId = UserId::from_u128(2);
+    const GROUP: ConversationId = ConversationId::from_u128(3);
 
-    /// Two messages of Bea's, the first of which Ana has read.
-    fn mirror() -> Mirror {
-        let mut mirror = Mirror::default();
-        for number in 1..=2_u64 {
-            mirror.event(EventId::from_u128(number.into()), MessageNo::new(number), BEA);
-        }
-        let member = |user, read: u64| MemberRow {
+    fn member(user: UserId, joined: u64, left: Option<u64>, read: u64) -> MemberRow {
+        MemberRow {
             user,
-            joined_seq: Seq::new(1),
-            left_seq: None,
+            joined_seq: Seq::new(joined),
+            left_seq: left.map(Seq::new),
             delivered_seq: Seq::new(read),
             read_seq: Seq::new(read),
             read_message_no: MessageNo::new(read),
-        };
-        mirror.member(member(ANA, 1));
-        mirror.member(member(BEA, 0));
+        }
+    }
+
+    /// Messages of Bea's.
+    fn mirror(conversation: ConversationId, messages: u64, members: [MemberRow; 2]) -> Mirror {
+        let mut mirror = Mirror::new(conversation);
+        (1..=messages).for_each(|number| mirror.event(EventId::from_u128(number.into()), MessageNo::new(number), BEA));
+        members.into_iter().for_each(|it| mirror.member(it));
         mirror
+    }
+
+    /// Two of them, of which Ana has read one.
+    fn direct() -> Mirror {
+        let id = DirectPair::new(ANA, BEA).conversation_id();
+        mirror(id, 2, [member(ANA, 1, None, 1), member(BEA, 1, None, 0)])
+    }
+
+    fn expected(mirror: &Mirror) -> Vec<ExpectedRow> {
+        mirror.rows().filter(|(user, _)| *user == ANA).map(|(_, row)| row).collect()
     }
 
     fn row() -> InboxRow {
@@ -174,36 +244,77 @@ mod tests {
             last_event: EventId::from_u128(2),
             last_message_no: MessageNo::new(2),
             read_seq: Seq::new(1),
-            read_message_no: MessageNo::new(1),
+            read_message_no: Some(MessageNo::new(1)),
             others_delivered_seq: Seq::ZERO,
             others_read_seq: Seq::ZERO,
-            rev: Rev::new(5),
+            rev: Some(Rev::new(5)),
         }
     }
 
-    fn violations(row: &InboxRow) -> u64 {
-        let (mut check, mut violations) = (MailboxCheck::new(ANA), Violations::default());
-        check.row(row, Some(&mirror()), &mut violations);
-        check.finish([row.conversation], &mut violations);
+    fn violations(mirror: &Mirror, row: &InboxRow) -> u64 {
+        let (expected, mut violations) = (expected(mirror), Violations::default());
+        let mut check = MailboxCheck::new(ANA, &expected);
+        check.row(row, &mut violations);
+        check.finish(&mut violations);
         violations.count(Invariant::InboxIsTheFold)
     }
 
     #[test]
     fn the_fold_is_found_faultless_and_anything_else_is_not() {
-        assert_eq!(violations(&row()), 0);
-        assert_eq!(violations(&InboxRow { last_seq: Seq::new(1), ..row() }), 1);
-        assert_eq!(violations(&InboxRow { read_seq: Seq::new(2), ..row() }), 1);
-        assert_eq!(violations(&InboxRow { read_message_no: MessageNo::ZERO, ..row() }), 1);
-        assert_eq!(violations(&InboxRow { others_read_seq: Seq::new(1), ..row() }), 1);
-        assert_eq!(violations(&InboxRow { last_event: EventId::from_u128(1), ..row() }), 1);
+        let direct = direct();
+        assert_eq!(violations(&direct, &row()), 0);
+        assert_eq!(violations(&direct, &InboxRow { rev: None, read_message_no: None, ..row() }), 0);
+        assert_eq!(violations(&direct, &InboxRow { joined_seq: Seq::new(2), ..row() }), 1);
+        assert_eq!(violations(&direct, &InboxRow { left_seq: Some(Seq::new(2)), ..row() }), 1);
+        assert_eq!(violations(&direct, &InboxRow { last_seq: Seq::new(1), ..row() }), 1);
+        assert_eq!(violations(&direct, &InboxRow { last_message_no: MessageNo::new(1), ..row() }), 1);
+        assert_eq!(violations(&direct, &InboxRow { read_seq: Seq::new(2), ..row() }), 1);
+        assert_eq!(violations(&direct, &InboxRow { read_message_no: Some(MessageNo::ZERO), ..row() }), 1);
+        assert_eq!(violations(&direct, &InboxRow { others_read_seq: Seq::new(1), ..row() }), 1);
+        assert_eq!(violations(&direct, &InboxRow { others_delivered_seq: Seq::new(1), ..row() }), 1);
+        assert_eq!(violations(&direct, &InboxRow { last_event: EventId::from_u128(1), ..row() }), 1);
     }
 
     #[test]
-    fn a_missing_row_and_a_doubled_rev_are_found() {
-        let (mut check, mut found) = (MailboxCheck::new(ANA), Violations::default());
-        check.row(&row(), Some(&mirror()), &mut found);
-        check.row(&row(), Some(&mirror()), &mut found);
-        check.finish([row().conversation, ConversationId::from_u128(3)], &mut found);
-        assert_eq!(found.count(Invariant::InboxIsTheFold), 2);
+    fn a_missing_row_one_too_many_and_a_doubled_rev_are_found() {
+        let (expected, mut found) = (expected(&direct()), Violations::default());
+        MailboxCheck::new(ANA, &expected).finish(&mut found);
+        assert_eq!(found.count(Invariant::InboxIsTheFold), 1);
+        let mut check = MailboxCheck::new(ANA, &expected);
+        check.row(&row(), &mut found);
+        check.row(&InboxRow { conversation: GROUP, ..row() }, &mut found);
+        check.finish(&mut found);
+        assert_eq!(found.count(Invariant::InboxIsTheFold), 3);
+    }
+
+    #[test]
+    fn who_came_later_has_read_what_was_before_and_who_left_stays_there() {
+        let group = mirror(GROUP, 9, [member(ANA, 4, Some(7), 2), member(BEA, 1, None, 9)]);
+        let gone = InboxRow {
+            conversation: GROUP,
+            joined_seq: Seq::new(4),
+            left_seq: Some(Seq::new(7)),
+            last_seq: Seq::new(7),
+            last_event: EventId::from_u128(7),
+            last_message_no: MessageNo::new(7),
+            read_seq: Seq::new(4),
+            read_message_no: Some(MessageNo::new(4)),
+            others_read_seq: Seq::new(6),
+            ..row()
+        };
+        assert_eq!(violations(&group, &gone), 0);
+        assert_eq!(violations(&group, &InboxRow { others_read_seq: Seq::new(10), ..gone }), 1, "more than there is");
+        assert_eq!(violations(&group, &InboxRow { last_seq: Seq::new(9), ..gone }), 1);
+    }
+
+    #[test]
+    fn a_mark_that_was_acked_and_is_not_stored_is_found() {
+        let (direct, mut found) = (direct(), Violations::default());
+        direct.check_marked(ANA, Seq::new(1), Seq::new(1), &mut found);
+        assert!(found.is_empty());
+        direct.check_marked(ANA, Seq::new(2), Seq::new(1), &mut found);
+        direct.check_marked(ANA, Seq::new(1), Seq::new(2), &mut found);
+        direct.check_marked(UserId::from_u128(9), Seq::new(1), Seq::ZERO, &mut found);
+        assert_eq!(found.count(Invariant::AckedIsDurable), 3);
     }
 }

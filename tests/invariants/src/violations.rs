@@ -22,6 +22,18 @@ impl Violations {
         }
     }
 
+    /// Adds what another check has found.
+    pub fn merge(&mut self, other: Self) {
+        for (invariant, count) in other.counts {
+            *self.counts.entry(invariant).or_default() += count;
+        }
+        for (invariant, descriptions) in other.described {
+            let described = self.described.entry(invariant).or_default();
+            described.extend(descriptions);
+            described.truncate(DESCRIBED);
+        }
+    }
+
     pub fn count(&self, invariant: Invariant) -> u64 {
         self.counts.get(&invariant).copied().unwrap_or(0)
     }
@@ -40,5 +52,22 @@ impl fmt::Display for Violations {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_counted_and_the_first_few_described() {
+        let (mut one, mut other) = (Violations::default(), Violations::default());
+        for number in 0..4 {
+            one.add(Invariant::SeqIsContiguous, || format!("one {number}"));
+            other.add(Invariant::SeqIsContiguous, || format!("other {number}"));
+        }
+        one.merge(other);
+        assert_eq!((one.count(Invariant::SeqIsContiguous), one.is_empty()), (8, false));
+        assert_eq!(one.to_string().lines().count(), 1 + DESCRIBED);
     }
 }
