@@ -4,46 +4,66 @@ use std::{collections::HashMap, hash::Hash, mem};
 
 /// Two maps: what was used since the last turn, and what was used in the turn before. When the young one is full it
 /// becomes the old one, and what nobody touched for a whole turn goes. Costs one look-up on a hit; holds at most twice
-/// `turn` entries.
+/// `turn` of weight, and one entry more.
 pub struct Generations<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: HashMap<K, Weighed<V>>,
+    old: HashMap<K, Weighed<V>>,
+    young_weight: usize,
     turn: usize,
+}
+
+struct Weighed<V> {
+    value: V,
+    weight: usize,
 }
 
 impl<K: Eq + Hash + Copy, V> Generations<K, V> {
     pub fn new(turn: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), turn }
+        Self { young: HashMap::new(), old: HashMap::new(), young_weight: 0, turn }
     }
 
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         if !self.young.contains_key(key) {
-            let value = self.old.remove(key)?;
-            self.insert(*key, value);
+            let Weighed { value, weight } = self.old.remove(key)?;
+            self.insert_weighed(*key, value, weight);
         }
-        self.young.get_mut(key)
+        self.young.get_mut(key).map(|weighed| &mut weighed.value)
+    }
+
+    /// Without counting it as used.
+    pub fn peek(&self, key: &K) -> Option<&V> {
+        self.young.get(key).or_else(|| self.old.get(key)).map(|weighed| &weighed.value)
     }
 
     pub fn contains(&self, key: &K) -> bool {
-        self.young.contains_key(key) || self.old.contains_key(key)
+        self.peek(key).is_some()
     }
 
     pub fn insert(&mut self, key: K, value: V) {
-        if self.young.len() >= self.turn && !self.young.contains_key(&key) {
+        self.insert_weighed(key, value, 1);
+    }
+
+    pub fn insert_weighed(&mut self, key: K, value: V, weight: usize) {
+        self.remove(&key);
+        if self.young_weight >= self.turn {
             self.old = mem::take(&mut self.young);
+            self.young_weight = 0;
         }
-        self.old.remove(&key);
-        self.young.insert(key, value);
+        self.young_weight += weight;
+        self.young.insert(key, Weighed { value, weight });
     }
 
     pub fn remove(&mut self, key: &K) {
-        self.young.remove(key);
         self.old.remove(key);
+        if let Some(weighed) = self.young.remove(key) {
+            self.young_weight -= weighed.weight;
+        }
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
-        self.young.retain(|key, value| keep(key, value));
-        self.old.retain(|key, value| keep(key, value));
+        self.young.retain(|key, weighed| keep(key, &weighed.value));
+        self.old.retain(|key, weighed| keep(key, &weighed.value));
+        self.young_weight = self.young.values().map(|weighed| weighed.weight).sum();
     }
 
     #[cfg(test)]
@@ -66,6 +86,17 @@ mod tests {
             assert!(cache.len() <= 20);
         }
         assert!(!cache.contains(&1));
+    }
+
+    #[test]
+    fn heavy_entries_make_room_sooner() {
+        let mut cache = Generations::new(10);
+        for key in 0..1000 {
+            cache.insert_weighed(key, (), 5);
+            assert!(cache.len() <= 4, "{}", cache.len());
+        }
+        cache.insert_weighed(2000, (), 100);
+        assert!(cache.contains(&2000), "even what is larger than a turn has its turn");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod append;
 mod clock;
+mod entry;
 pub mod fanout;
 mod generations;
 pub mod mailbox;

@@ -1,23 +1,26 @@
 //! The other nodes, as the map names them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use tertulia_runtime::{
     PeerName,
     rpc::{CallOptions, Class, Client, Endpoint, NoInbox, PeerAddress},
 };
-use tertulia_shard_map::{ConversationId, DirectPair, NodeId, Seq, ShardMap, UserId};
+use tertulia_shard_map::{ConversationId, NodeId, Seq, ShardMap};
 use tertulia_wire::{
-    cluster::{Answer, Call, DeliverEvent, HistoryRange, HistoryRead},
+    EventRecord,
+    cluster::{Answer, Call, Head, HistoryRange, HistoryRead, Reader},
     limits::HISTORY_PAGE_MAX,
 };
 use tokio::sync::watch;
 
 const HISTORY_DEADLINE: Duration = Duration::from_secs(5);
+const HEADS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Clients for the nodes of the map. Cheap to clone.
 #[derive(Clone)]
@@ -61,22 +64,70 @@ impl Peers {
         Some(client)
     }
 
-    /// A page of a conversation, as a member may see it, from its owner. `None` where that does not answer.
+    /// A page of what the reader may see of a conversation, from the conversation's owner. `None` where that does not answer.
     pub async fn events_after(
         &self,
         conversation: ConversationId,
-        reader: UserId,
+        reader: Reader,
         after: Seq,
-    ) -> Option<Vec<DeliverEvent>> {
-        let owner = {
-            let map = self.inner.map.borrow();
-            let map = map.as_ref()?;
-            map.owner(map.slot_of_conversation(conversation))?.node
-        };
-        let read = HistoryRead { conversation, reader, range: HistoryRange::After(after), limit: HISTORY_PAGE_MAX };
+    ) -> Option<Vec<EventRecord>> {
+        let range = HistoryRange::After(after);
+        self.history(HistoryRead { conversation, reader, range, limit: HISTORY_PAGE_MAX }).await
+    }
+
+    /// The newest event of a conversation. `None` where its owner does not answer.
+    pub async fn latest_event(&self, conversation: ConversationId) -> Option<EventRecord> {
+        let range = HistoryRange::Latest;
+        self.history(HistoryRead { conversation, reader: Reader::App, range, limit: 1 }).await?.pop()
+    }
+
+    async fn history(&self, read: HistoryRead) -> Option<Vec<EventRecord>> {
+        let owner = self.owner(read.conversation)?;
         let answer = self.data(owner)?.call(Call::History(read), CallOptions::within(HISTORY_DEADLINE)).await.ok()?;
-        let Answer::History(page) = answer else { return None };
-        let with_record = |record| DeliverEvent { record, direct: None::<DirectPair>, origin: None };
-        Some(page.events.into_iter().map(with_record).collect())
+        if let Answer::History(page) = answer { Some(page.events) } else { None }
+    }
+
+    /// Tells the owners of these large groups that this node wants to hear of their new events, and learns where the groups
+    /// are now. `None` for a group whose owner does not answer, or does not serve it.
+    pub async fn interest(&self, conversations: Vec<ConversationId>) -> Vec<(ConversationId, Option<Head>)> {
+        self.ask_owners(conversations, Call::Interest).await
+    }
+
+    /// Where these large groups are now; `None` as for [`interest`](Self::interest).
+    pub async fn heads(&self, conversations: Vec<ConversationId>) -> Vec<(ConversationId, Option<Head>)> {
+        self.ask_owners(conversations, Call::Heads).await
+    }
+
+    /// All owners at the same time. In no particular order.
+    async fn ask_owners(
+        &self,
+        conversations: Vec<ConversationId>,
+        call: fn(Vec<ConversationId>) -> Call,
+    ) -> Vec<(ConversationId, Option<Head>)> {
+        let mut by_owner: BTreeMap<Option<NodeId>, Vec<ConversationId>> = BTreeMap::new();
+        for conversation in conversations {
+            by_owner.entry(self.owner(conversation)).or_default().push(conversation);
+        }
+        let asked = by_owner.into_iter().map(|(owner, conversations)| async move {
+            let client = owner.and_then(|owner| self.data(owner));
+            let answer = match client {
+                Some(client) => {
+                    client.call(call(conversations.clone()), CallOptions::within(HEADS_DEADLINE)).await.ok()
+                }
+                None => None,
+            };
+            let heads = match answer {
+                Some(Answer::Interest(heads) | Answer::Heads(heads)) if heads.len() == conversations.len() => heads,
+                _ => vec![None; conversations.len()],
+            };
+            conversations.into_iter().zip(heads).collect::<Vec<_>>()
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    fn owner(&self, conversation: ConversationId) -> Option<NodeId> {
+        let map = self.inner.map.borrow();
+        let map = map.as_ref()?;
+        Some(map.owner(map.slot_of_conversation(conversation))?.node)
     }
 }

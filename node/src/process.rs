@@ -16,9 +16,9 @@ use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
     admin::{self, Admin},
-    append::{self, LaneHandle, LaneSettings},
-    fanout::{self, COMMITTED_CHANNEL, Fanout, FanoutHandle},
-    mailbox::{self, FolderHandle, FolderSettings, MailboxHandle, PresenceHandle},
+    append::{self, LaneHandle, LaneSettings, Outlets},
+    fanout::{self, COMMITTED_CHANNEL, Fanout, FanoutHandle, TYPING_CHANNEL},
+    mailbox::{self, FolderSettings, MailboxParts},
     metrics,
     peers::Peers,
     raft::{self, Raft, RaftConfig},
@@ -73,36 +73,30 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
 
     let token = supervisor.token();
     let (committed, committed_receiver) = mpsc::channel(COMMITTED_CHANNEL);
+    let (typing, typing_receiver) = mpsc::channel(TYPING_CHANNEL);
     let mut lanes = BTreeMap::new();
-    let mut folders = BTreeMap::new();
     for (&id, store) in stores.iter() {
         let of_store: Vec<LaneHandle> = (0..tuning.append_lanes_per_store)
             .map(|index| {
                 let (handle, inputs) = LaneHandle::new(tuning.append_queue_bytes);
                 let lane = Lane::new(store.clone(), LaneId::append(index as u8));
-                let settings = LaneSettings { batch_max: tuning.append_batch_max };
-                let task = append::run(lane, settings, inputs, committed.clone(), token.clone());
+                let (batch_max, fanout_limit) = (tuning.append_batch_max, tuning.fanout_limit);
+                let settings = LaneSettings { batch_max, fanout_limit };
+                let outlets = Outlets { committed: committed.clone(), typing: typing.clone() };
+                let task = append::run(lane, settings, inputs, outlets, token.clone());
                 supervisor.spawn(TaskSpec::fatal(format!("append lane {index} of store {id}")), task);
                 handle
             })
             .collect();
         lanes.insert(id, of_store);
-
-        let (handle, inputs) = FolderHandle::new();
-        let lane = Lane::new(store.clone(), LaneId::FOLD);
-        let settings = FolderSettings { interval: Duration::from_millis(tuning.fold_interval_ms) };
-        let task = mailbox::run_folder(lane, peers.clone(), settings, inputs, token.clone());
-        supervisor.spawn(TaskSpec::fatal(format!("folder of store {id}")), task);
-        folders.insert(id, handle);
     }
-    drop(committed);
+    drop((committed, typing));
     let lanes = Lanes::new(lanes);
-    let (mailboxes, mailbox_inputs) = MailboxHandle::new(folders);
-    let (presence, presence_inputs) = PresenceHandle::new();
-    supervisor.spawn(TaskSpec::fatal("presence"), mailbox::run_presence(redis, presence_inputs, token.clone()));
-    supervisor.spawn(TaskSpec::fatal("sessions"), mailbox::run_sessions(mailbox_inputs, presence, token.clone()));
+    let settings = FolderSettings { interval: Duration::from_millis(tuning.fold_interval_ms) };
+    let parts = MailboxParts { stores: stores.clone(), peers: peers.clone(), redis, settings };
+    let mailboxes = mailbox::start(parts, &supervisor);
 
-    let (fanout, fanout_control) = FanoutHandle::new();
+    let (fanout, fanout_inputs) = FanoutHandle::new();
     let parts = Fanout {
         node,
         stores: stores.clone(),
@@ -111,21 +105,31 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
         peers: peers.clone(),
         map: raft.map(),
     };
-    supervisor.spawn(TaskSpec::fatal("fan-out"), fanout::run(parts, fanout_control, committed_receiver, token.clone()));
+    let task = fanout::run(parts, fanout_inputs, committed_receiver, typing_receiver, token.clone());
+    supervisor.spawn(TaskSpec::fatal("fan-out"), task);
 
     let table = SlotTable::default();
     let keeper = Keeper {
         writer,
         stores: stores.clone(),
         lanes: lanes.clone(),
-        fanout,
+        fanout: fanout.clone(),
         mailboxes: mailboxes.clone(),
         table: table.clone(),
     };
     supervisor.spawn(TaskSpec::fatal("slots"), slots::run(keeper, raft.map(), token.clone()));
 
-    let parts =
-        Parts { node, config: config.clone(), raft: raft.clone(), table: table.clone(), lanes, mailboxes, stores };
+    let parts = Parts {
+        node,
+        config: config.clone(),
+        raft: raft.clone(),
+        table: table.clone(),
+        lanes,
+        mailboxes,
+        fanout,
+        peers,
+        stores,
+    };
     let service = NodeService::new(parts);
     supervisor.spawn(TaskSpec::fatal("map watchers").abort_last(), service.push_maps());
     endpoint.serve(Arc::new(service));

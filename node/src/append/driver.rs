@@ -10,23 +10,24 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::try_join4;
 use rand::Rng;
 use tertulia_runtime::rpc::Responder;
 use tertulia_shard_map::{Epoch, EventId, Slot};
-use tertulia_wire::cluster::{Answer, Append, Refusal};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, sleep_until},
-};
+use tertulia_wire::cluster::{Answer, Append, DeliverTyping, Refusal};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Committed, CommittedEvent, Control, LaneInputs, Queued, cost,
-    log::{Decision, Log, Moment, answer_duplicate, appended},
+    Committed, LaneInputs, Outlets, Request,
+    details::Details,
+    draft::Draft,
+    handle::{Control, Queued},
+    log::{Decision, Due, Log, Moment, answer_duplicate, appended},
 };
 use crate::{
     clock, metrics as names,
-    store::{AppendBatch, DuplicateKey, Lane, StoreError},
+    store::{AppendBatch, DuplicateKey, Lane, Store, StoreError},
 };
 
 /// Cursors that no batch carried along are written after this time.
@@ -35,6 +36,8 @@ const REOPEN_BACKOFF_MIN: Duration = Duration::from_millis(50);
 const REOPEN_BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// The same command found neither committed nor committable this often is answered `Internal`.
 const MAX_ATTEMPTS: u8 = 5;
+/// Commands that one batch takes grow no further beyond so much, as the queue counts it.
+const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The consumer whose cursor the lane writes.
 const MAILBOX: &str = "mailbox";
 
@@ -42,13 +45,36 @@ const MAILBOX: &str = "mailbox";
 pub struct LaneSettings {
     /// Most events in one commit.
     pub batch_max: usize,
+    /// A group with more members than this is a large one, for good.
+    pub fanout_limit: u64,
 }
 
 struct Command {
     slot: Slot,
-    append: Append,
+    request: Request,
     reply: Responder,
     attempts: u8,
+}
+
+impl Command {
+    fn append(&self) -> Option<&Append> {
+        match &self.request {
+            Request::Append(append) => Some(append),
+            Request::Mark(_) | Request::Block(_) | Request::Typing(_) => None,
+        }
+    }
+
+    fn key(&self) -> Option<DuplicateKey<'_>> {
+        let append = self.append()?;
+        let (conversation, sender, temp_id) = (append.conversation, append.sender, append.temp_id.as_str());
+        Some(DuplicateKey { slot: self.slot, conversation, sender, temp_id })
+    }
+}
+
+/// A command of the batch, and how it is answered once that is committed.
+struct Awaiting {
+    command: Command,
+    due: Due,
 }
 
 struct Committer {
@@ -58,7 +84,7 @@ struct Committer {
     queue: VecDeque<Command>,
     cursors: HashMap<Slot, (Epoch, EventId)>,
     queued_bytes: Arc<AtomicUsize>,
-    committed: mpsc::Sender<Committed>,
+    outlets: Outlets,
     /// Set after the store refused a whole batch: commands go one by one until this many are through, so that a bad one
     /// fails alone.
     one_by_one: usize,
@@ -72,18 +98,18 @@ pub async fn run(
     lane: Lane,
     settings: LaneSettings,
     inputs: LaneInputs,
-    committed: mpsc::Sender<Committed>,
+    outlets: Outlets,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let LaneInputs { mut queue, mut control, cursors_waiting, queued_bytes } = inputs;
     let mut committer = Committer {
         lane,
         settings,
-        log: Log::new(),
+        log: Log::new(settings.fanout_limit),
         queue: VecDeque::new(),
         cursors: HashMap::new(),
         queued_bytes,
-        committed,
+        outlets,
         one_by_one: 0,
         settling: 0,
     };
@@ -137,8 +163,8 @@ pub async fn run(
 
 impl Committer {
     fn accept(&mut self, queued: Queued) {
-        let Queued { slot, append, reply } = queued;
-        let command = Command { slot, append, reply, attempts: 0 };
+        let Queued { slot, request, reply } = queued;
+        let command = Command { slot, request, reply, attempts: 0 };
         if self.log.epoch(slot).is_some() {
             self.queue.push_back(command);
         } else {
@@ -169,72 +195,128 @@ impl Committer {
         }
     }
 
-    fn answer(&self, command: Command, result: Result<tertulia_wire::cluster::Appended, Refusal>) {
-        self.queued_bytes.fetch_sub(cost(&command.append), Ordering::Relaxed);
-        command.reply.send(match result {
-            Ok(appended) => Answer::Append(appended),
-            Err(refusal) => Answer::Refused(refusal),
-        });
+    fn answer(&self, command: Command, result: Result<Answer, Refusal>) {
+        self.queued_bytes.fetch_sub(command.request.cost(), Ordering::Relaxed);
+        command.reply.send(result.unwrap_or_else(Answer::Refused));
     }
 
-    /// One commit: of the oldest commands, up to the bound.
+    /// One commit: of the oldest commands, up to the bounds.
     async fn cycle(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
-        let bound = match (self.one_by_one, mem::take(&mut self.settling)) {
-            (0, 0) => self.settings.batch_max,
-            (0, settling) => settling,
-            (_, _) => 1,
-        };
-        let count = self.queue.len().min(bound);
-        let mut commands: Vec<Command> = self.queue.drain(..count).collect();
-
-        let missing = self.log.missing(commands.iter().map(|c| (c.slot, &c.append)));
-        if !missing.is_empty() {
-            match self.lane.store().load_conversations(&missing).await {
-                Ok(stored) => {
-                    let slots: HashMap<_, _> = missing.iter().map(|key| (key.id, key.slot)).collect();
-                    for conversation in &stored {
-                        self.log.load(slots[&conversation.id], conversation);
-                    }
+        let mut commands = self.take();
+        let mut details = match self.look_up(&commands).await {
+            Ok(details) => details,
+            Err(error) => {
+                tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(&error), "conversations cannot be loaded");
+                for command in commands {
+                    self.answer(command, Err(Refusal::StoreUnavailable));
                 }
-                Err(error) => {
-                    tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(&error), "conversations cannot be loaded");
-                    for command in commands {
-                        self.answer(command, Err(Refusal::StoreUnavailable));
-                    }
-                    return Ok(());
-                }
+                return Ok(());
             }
-        }
-
-        let pairs: Vec<(Slot, &Append)> = commands.iter().map(|c| (c.slot, &c.append)).collect();
+        };
+        let pairs: Vec<(Slot, &Request)> = commands.iter().map(|c| (c.slot, &c.request)).collect();
         let mut entropy = || rand::rng().random::<u128>();
         let previous = self.positions(&pairs);
-        let (decisions, mut batch) =
-            self.log.assign(&pairs, Moment { now_ms: clock::unix_ms(), entropy: &mut entropy });
-        self.attach_cursors(&mut batch);
+        let moment = Moment { now_ms: clock::unix_ms(), entropy: &mut entropy };
+        let (decisions, mut draft) = self.log.assign(&pairs, &mut details, moment);
+        self.attach_cursors(&mut draft.batch);
 
         // What needs no commit is answered before it; what must wait goes back to the front.
-        let mut waiting = Vec::with_capacity(batch.events.len());
-        let mut later = Vec::new();
+        let mut awaiting = Vec::with_capacity(draft.batch.events.len() + draft.batch.standings.len());
+        let (mut later, mut refused) = (Vec::new(), Vec::new());
         for (command, decision) in commands.drain(..).zip(decisions) {
             match decision {
-                Decision::Known(appended) => self.answer(command, Ok(appended)),
+                Decision::Known(answer) => self.answer(command, Ok(answer)),
+                Decision::Refuse(refusal) if command.append().is_some() && may_hide_a_retry(&refusal) => {
+                    refused.push((command, refusal));
+                }
                 Decision::Refuse(refusal) => self.answer(command, Err(refusal)),
-                Decision::Commit => waiting.push(command),
+                Decision::Tell(typing) => self.tell(command, typing),
+                Decision::Commit(due) => awaiting.push(Awaiting { command, due }),
                 Decision::Later => later.push(command),
             }
         }
         for command in later.into_iter().rev() {
             self.queue.push_front(command);
         }
-        if batch.events.is_empty() && batch.cursors.is_empty() {
-            return Ok(());
+        if !draft.batch.is_empty() {
+            self.commit(draft, previous, awaiting, stop).await?;
         }
-        self.commit(batch, previous, waiting, stop).await
+        self.settle_refused(refused).await;
+        Ok(())
     }
 
-    fn positions(&self, commands: &[(Slot, &Append)]) -> BTreeMap<Slot, EventId> {
-        commands.iter().filter_map(|&(slot, _)| Some((slot, self.log.last_event(slot)?))).collect()
+    fn take(&mut self) -> Vec<Command> {
+        let bound = match (self.one_by_one, mem::take(&mut self.settling)) {
+            (0, 0) => self.settings.batch_max,
+            (0, settling) => settling,
+            (_, _) => 1,
+        };
+        let (mut count, mut bytes) = (0, 0);
+        while count < bound && bytes < BATCH_BYTES_MAX {
+            let Some(command) = self.queue.get(count) else { break };
+            bytes += command.request.cost();
+            count += 1;
+        }
+        self.queue.drain(..count).collect()
+    }
+
+    /// Everything that deciding these commands needs from the store.
+    async fn look_up(&mut self, commands: &[Command]) -> Result<Details, StoreError> {
+        let missing = self.log.missing(commands.iter().map(|c| (c.slot, &c.request)));
+        if !missing.is_empty() {
+            let stored = self.lane.store().load_conversations(&missing).await?;
+            let slots: HashMap<_, _> = missing.iter().map(|key| (key.id, key.slot)).collect();
+            for conversation in stored {
+                self.log.load(slots[&conversation.id], conversation);
+            }
+        }
+        let wanted = self.log.wanted(commands.iter().map(|c| (c.slot, &c.request)));
+        let mut details = Details::default();
+        if wanted.is_empty() {
+            return Ok(details);
+        }
+        let store: &Store = self.lane.store();
+        let seniority = async {
+            let mut found = Vec::with_capacity(wanted.seniority.len());
+            for key in &wanted.seniority {
+                found.push((key.id, store.load_seniority(key.slot, key.id).await?));
+            }
+            Ok(found)
+        };
+        let (targets, members, positions, seniority) = try_join4(
+            store.load_targets(&wanted.targets),
+            store.load_members(&wanted.members),
+            store.load_positions(&wanted.positions),
+            seniority,
+        )
+        .await?;
+        for (key, member) in wanted.members.iter().zip(members) {
+            self.log.learn(key, member);
+        }
+        for (key, target) in wanted.targets.into_iter().zip(targets) {
+            if let Some(target) = target {
+                details.add_target(key, target);
+            }
+        }
+        for (key, message_no) in wanted.positions.into_iter().zip(positions) {
+            if let Some(message_no) = message_no {
+                details.add_position(key, message_no);
+            }
+        }
+        for (conversation, members) in seniority {
+            details.add_seniority(conversation, members);
+        }
+        Ok(details)
+    }
+
+    /// Ephemeral: where there is no room it is forgotten.
+    fn tell(&self, command: Command, typing: DeliverTyping) {
+        let _ = self.outlets.typing.try_send(typing);
+        self.answer(command, Ok(Answer::Typing));
+    }
+
+    fn positions(&self, commands: &[(Slot, &Request)]) -> BTreeMap<Slot, EventId> {
+        commands.iter().filter_map(|&(slot, _)| Some((slot, self.log.last_entry(slot)?))).collect()
     }
 
     fn attach_cursors(&mut self, batch: &mut AppendBatch) {
@@ -248,38 +330,39 @@ impl Committer {
 
     async fn commit(
         &mut self,
-        batch: AppendBatch,
+        draft: Draft,
         previous: BTreeMap<Slot, EventId>,
-        commands: Vec<Command>,
+        awaiting: Vec<Awaiting>,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
         let started = Instant::now();
-        let mut outcome = self.lane.append(&batch).await;
+        let batch = &draft.batch;
+        let mut outcome = self.lane.append(batch).await;
         let was_known = !matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::LaneFenced));
         while let Err(StoreError::Unavailable(_) | StoreError::LaneFenced) = outcome {
             // The outcome is unknown. Nothing else of this lane may commit before that is settled: the old connection is
             // fenced off, and the very same batch is tried again. If it was committed, its duplicates say so.
             if !self.reopen(stop).await? {
-                for command in commands {
+                for Awaiting { command, .. } in awaiting {
                     self.answer(command, Err(Refusal::NotServing));
                 }
                 return Ok(());
             }
-            outcome = self.lane.append(&batch).await;
+            outcome = self.lane.append(batch).await;
         }
         metrics::histogram!(names::COMMIT_SECONDS).record(started.elapsed().as_secs_f64());
         metrics::histogram!(names::COMMIT_EVENTS).record(batch.events.len() as f64);
         match outcome {
             Ok(()) => {
                 self.one_by_one = self.one_by_one.saturating_sub(1);
-                self.log.confirm(&batch);
-                self.hand_over(batch, &previous, commands).await;
+                self.log.confirm(batch);
+                self.hand_over(draft, &previous, awaiting).await;
             }
             Err(StoreError::SlotsFenced(slots)) => {
                 tracing::info!(?slots, "deposed: slots belong to another owner or epoch");
                 metrics::counter!(names::FENCED_BATCHES_TOTAL).increment(1);
-                self.log.forget(&batch);
-                for command in commands.into_iter().rev() {
+                self.log.forget(batch);
+                for Awaiting { command, .. } in awaiting.into_iter().rev() {
                     self.queue.push_front(command);
                 }
                 for slot in slots {
@@ -287,40 +370,33 @@ impl Committer {
                 }
             }
             Err(StoreError::Duplicate) => {
-                self.log.forget(&batch);
-                self.settle_duplicates(commands, &batch).await;
+                self.log.forget(batch);
+                let commands = awaiting.into_iter().map(|it| it.command).collect();
+                self.settle_duplicates(commands, batch).await;
             }
             Err(error) => {
-                self.log.forget(&batch);
+                self.log.forget(batch);
                 if !was_known {
-                    self.have_log_read(&batch).await;
+                    self.have_log_read(batch).await;
                 }
-                self.refused(commands, &error);
+                self.refused(awaiting.into_iter().map(|it| it.command).collect(), &error);
             }
         }
         Ok(())
     }
 
-    async fn hand_over(&mut self, batch: AppendBatch, previous: &BTreeMap<Slot, EventId>, commands: Vec<Command>) {
-        let mut committed: Vec<Committed> = batch
-            .slots
-            .iter()
-            .filter_map(|&(slot, epoch)| {
-                Some(Committed { slot, epoch, previous: *previous.get(&slot)?, events: Vec::new() })
-            })
-            .collect();
-        for (event, command) in batch.events.into_iter().zip(commands) {
-            let origin = command.append.origin;
-            self.answer(command, Ok(appended(&event.record)));
-            // Just confirmed, so remembered; were it not, fan-out would find the hole and read the log.
-            let Some(direct) = self.log.pair(event.record.conversation) else { continue };
-            if let Some(of_slot) = committed.iter_mut().find(|c| c.slot == event.slot) {
-                of_slot.events.push(CommittedEvent { record: event.record, direct, origin });
-            }
+    async fn hand_over(&mut self, draft: Draft, previous: &BTreeMap<Slot, EventId>, awaiting: Vec<Awaiting>) {
+        let Draft { batch, mut entries, .. } = draft;
+        for Awaiting { command, due } in awaiting {
+            let answer = match due {
+                Due::Event(place) => batch.events.get(place).map(|event| Answer::Append(appended(&event.record))),
+                Due::Answer(answer) => Some(answer),
+            };
+            self.answer(command, answer.ok_or(Refusal::Internal));
         }
-        for of_slot in committed {
-            if !of_slot.events.is_empty() {
-                let _ = self.committed.send(of_slot).await;
+        for &(slot, epoch) in &batch.slots {
+            if let (Some(entries), Some(&previous)) = (entries.remove(&slot), previous.get(&slot)) {
+                let _ = self.outlets.committed.send(Committed { slot, epoch, previous, entries }).await;
             }
         }
     }
@@ -330,7 +406,7 @@ impl Committer {
         for mut command in commands.into_iter().rev() {
             command.attempts += 1;
             if command.attempts > MAX_ATTEMPTS {
-                tracing::error!(slot = %command.slot, conversation = %command.append.conversation, "a command can neither be committed nor found");
+                tracing::error!(slot = %command.slot, conversation = %command.request.conversation(), "a command can neither be committed nor found");
                 self.answer(command, Err(Refusal::Internal));
             } else {
                 self.queue.push_front(command);
@@ -341,33 +417,15 @@ impl Committer {
     /// Something of the batch is in the store already: answers what is found, and queues the rest again.
     async fn settle_duplicates(&mut self, commands: Vec<Command>, batch: &AppendBatch) {
         metrics::counter!(names::DUPLICATE_BATCHES_TOTAL).increment(1);
-        let keys: Vec<DuplicateKey<'_>> = commands
-            .iter()
-            .map(|command| DuplicateKey {
-                slot: command.slot,
-                conversation: command.append.conversation,
-                sender: command.append.sender,
-                temp_id: &command.append.temp_id,
-            })
-            .collect();
-        let found = match self.lane.store().find_duplicates(&keys).await {
-            Ok(found) => found,
-            Err(error) => {
+        let count = commands.len();
+        let open = match self.answer_known(commands.into_iter().map(|command| (command, ())).collect()).await {
+            Ok(open) => open.into_iter().map(|(command, ())| command).collect::<Vec<_>>(),
+            Err((commands, error)) => {
                 self.have_log_read(batch).await;
-                return self.refused(commands, &error);
+                return self.refused(commands.into_iter().map(|(command, ())| command).collect(), &error);
             }
         };
-        let mut open = Vec::new();
-        for (command, stored) in commands.into_iter().zip(found) {
-            match stored {
-                Some(stored) => {
-                    let result = answer_duplicate(&command.append, &stored);
-                    self.answer(command, result);
-                }
-                None => open.push(command),
-            }
-        }
-        if open.len() < batch.events.len() {
+        if open.len() < count {
             self.settling = open.len();
             for command in open.into_iter().rev() {
                 self.queue.push_front(command);
@@ -379,12 +437,52 @@ impl Committer {
         self.have_log_read(batch).await;
     }
 
-    /// Where events of the batch are our own, committed before their reply was lost, nobody has told fan-out yet: an empty
+    /// A retry of what was committed may look like something that is not allowed: its first answer counts.
+    async fn settle_refused(&mut self, refused: Vec<(Command, Refusal)>) {
+        if refused.is_empty() {
+            return;
+        }
+        match self.answer_known(refused).await {
+            Ok(open) => open.into_iter().for_each(|(command, refusal)| self.answer(command, Err(refusal))),
+            Err((refused, error)) => {
+                tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(&error), "retries cannot be looked up");
+                for (command, _) in refused {
+                    self.answer(command, Err(Refusal::StoreUnavailable));
+                }
+            }
+        }
+    }
+
+    /// Answers those commands under whose keys the store has an event, and gives back the others.
+    async fn answer_known<T>(
+        &self,
+        commands: Vec<(Command, T)>,
+    ) -> Result<Vec<(Command, T)>, (Vec<(Command, T)>, StoreError)> {
+        let keys: Vec<DuplicateKey<'_>> = commands.iter().filter_map(|(command, _)| command.key()).collect();
+        let mut found = match self.lane.store().find_duplicates(&keys).await {
+            Ok(found) => found.into_iter(),
+            Err(error) => return Err((commands, error)),
+        };
+        let mut open = Vec::new();
+        for (command, with) in commands {
+            let stored = command.append().and_then(|_| found.next().flatten());
+            match command.append().zip(stored) {
+                Some((append, stored)) => {
+                    let result = answer_duplicate(append, &stored).map(Answer::Append);
+                    self.answer(command, result);
+                }
+                None => open.push((command, with)),
+            }
+        }
+        Ok(open)
+    }
+
+    /// Where entries of the batch are our own, committed before their reply was lost, nobody has told fan-out yet: an empty
     /// group whose predecessor nobody has seen makes it read the log.
     async fn have_log_read(&self, batch: &AppendBatch) {
         for &(slot, epoch) in &batch.slots {
-            if let Some(previous) = self.log.last_event(slot) {
-                let _ = self.committed.send(Committed { slot, epoch, previous, events: Vec::new() }).await;
+            if let Some(previous) = self.log.last_entry(slot) {
+                let _ = self.outlets.committed.send(Committed { slot, epoch, previous, entries: Vec::new() }).await;
             }
         }
     }
@@ -422,4 +520,18 @@ impl Committer {
             }
         }
     }
+}
+
+/// Whether what was committed may have led to this refusal of the very same command.
+fn may_hide_a_retry(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::NotFound
+            | Refusal::Conflict
+            | Refusal::Blocked
+            | Refusal::NotAllowed(_)
+            | Refusal::NoChange(_)
+            | Refusal::LimitReached(_)
+            | Refusal::Invalid(_)
+    )
 }

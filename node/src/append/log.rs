@@ -4,70 +4,66 @@
 //! Everything here may be stale, and that is safe: an epoch that has passed is stopped by the fence, a seq that is taken
 //! and a duplicate by a unique index. What is found stale is forgotten and loaded anew.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
-use tertulia_shard_map::{ConversationId, DirectPair, Epoch, EventId, MessageNo, Seq, Slot, UserId};
+use tertulia_shard_map::{ConversationId, DirectPair, Epoch, EventId, Slot};
 use tertulia_wire::{
-    EventRecord,
-    cluster::{Append, Appended, Refusal},
-    limits::TEMP_ID_BYTES,
+    EventKind, EventRecord,
+    cluster::{Action, Answer, Append, Appended, Authority, DeliverTyping, GroupSize, Refusal},
 };
-use xxhash_rust::xxh3::Xxh3;
 
+use super::{
+    Request,
+    conversation::{Conversation, Existence, Kind, Recent},
+    details::{Details, Wanted},
+    draft::Draft,
+    event, group,
+    hash::{check, payload_hash},
+    standing,
+};
 use crate::{
     generations::Generations,
-    store::{AppendBatch, ConversationKey, NewConversation, NewEvent, StoredConversation, StoredEvent, TakenSlot},
+    store::{
+        AppendBatch, ConversationKey, MemberKey, PositionKey, StoredConversation, StoredEvent, TakenSlot, TargetKey,
+    },
 };
 
-/// Conversations that a lane remembers, per generation of its cache.
+/// Conversations that a lane remembers, per generation of its cache; groups count for more.
 const CONVERSATIONS: usize = 32 * 1024;
-/// Newest commits of a conversation that are remembered, so that the retry of a lost ack needs no look into the store.
-const RECENT: usize = 4;
 
 /// What becomes of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
-    /// It was committed before: the first answer again.
-    Known(Appended),
+    /// Nothing is to be written: it was committed before, or changes nothing.
+    Known(Answer),
+    /// Unless the store has an event under its key: then that is the answer.
     Refuse(Refusal),
-    /// It is the batch's next event.
-    Commit,
-    /// The same `temp_id` is already in the batch: decide again once that is committed.
+    /// It is in the batch: answered so once that is committed.
+    Commit(Due),
+    /// It has to wait until the batch is committed, and be decided again.
     Later,
+    /// Nothing is to be written: these are to be told.
+    Tell(DeliverTyping),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Due {
+    /// By the batch's event at this place.
+    Event(usize),
+    Answer(Answer),
 }
 
 /// A slot that this lane writes.
 struct OwnedSlot {
     epoch: Epoch,
-    last_event: EventId,
-}
-
-struct Conversation {
-    slot: Slot,
-    pair: DirectPair,
-    last_seq: Seq,
-    message_no: MessageNo,
-    existence: Existence,
-    recent: VecDeque<Recent>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Existence {
-    /// In memory only: the next batch creates it.
-    Imagined,
-    Stored,
-}
-
-struct Recent {
-    sender: UserId,
-    temp_id: String,
-    payload_hash: i64,
-    appended: Appended,
+    last_entry: EventId,
 }
 
 pub struct Log {
     slots: HashMap<Slot, OwnedSlot>,
     conversations: Generations<ConversationId, Conversation>,
+    /// A group with more members than this is a large one, for good.
+    fanout_limit: u64,
 }
 
 /// The clock and the dice, handed in by the driver.
@@ -77,13 +73,34 @@ pub struct Moment<'a> {
     pub entropy: &'a mut dyn FnMut() -> u128,
 }
 
+/// One command, and everything that deciding it may look at or change.
+pub(super) struct Scene<'a, 'm> {
+    pub slot: Slot,
+    pub id: ConversationId,
+    pub conversation: &'a mut Conversation,
+    pub draft: &'a mut Draft,
+    pub details: &'a mut Details,
+    pub moment: &'a mut Moment<'m>,
+    pub fanout_limit: u64,
+    owned: &'a mut OwnedSlot,
+}
+
+impl Scene<'_, '_> {
+    /// The next id of the slot's log.
+    pub fn next_id(&mut self) -> EventId {
+        self.draft.touch(self.slot, self.owned.epoch);
+        self.owned.last_entry = next_id(self.owned.last_entry, self.moment);
+        self.owned.last_entry
+    }
+}
+
 impl Log {
-    pub fn new() -> Self {
-        Self { slots: HashMap::new(), conversations: Generations::new(CONVERSATIONS) }
+    pub fn new(fanout_limit: u64) -> Self {
+        Self { slots: HashMap::new(), conversations: Generations::new(CONVERSATIONS), fanout_limit }
     }
 
     pub fn open_slot(&mut self, taken: &TakenSlot) {
-        self.slots.insert(taken.slot, OwnedSlot { epoch: taken.epoch, last_event: taken.last_event });
+        self.slots.insert(taken.slot, OwnedSlot { epoch: taken.epoch, last_entry: taken.last_entry });
         self.conversations.retain(|_, conversation| conversation.slot != taken.slot);
     }
 
@@ -96,134 +113,156 @@ impl Log {
         self.slots.get(&slot).map(|owned| owned.epoch)
     }
 
-    pub fn last_event(&self, slot: Slot) -> Option<EventId> {
-        self.slots.get(&slot).map(|owned| owned.last_event)
+    pub fn last_entry(&self, slot: Slot) -> Option<EventId> {
+        self.slots.get(&slot).map(|owned| owned.last_entry)
     }
 
     /// Which conversations must be loaded before these commands can be decided.
     ///
     /// What is here counts as used now, so that loading the others does not push it out.
-    pub fn missing<'a>(&mut self, commands: impl Iterator<Item = (Slot, &'a Append)>) -> Vec<ConversationKey> {
+    pub fn missing<'a>(&mut self, commands: impl Iterator<Item = (Slot, &'a Request)>) -> Vec<ConversationKey> {
         let mut seen = HashSet::new();
-        let unknown = |(_, append): &(Slot, &Append)| {
-            self.conversations.get_mut(&append.conversation).is_none() && seen.insert(append.conversation)
-        };
-        commands.filter(unknown).map(|(slot, append)| ConversationKey { slot, id: append.conversation }).collect()
+        let mut missing = Vec::new();
+        for (slot, request) in commands {
+            let id = request.conversation();
+            if self.conversations.get_mut(&id).is_none() && seen.insert(id) {
+                missing.push(ConversationKey { slot, id });
+            }
+        }
+        missing
     }
 
-    pub fn load(&mut self, slot: Slot, stored: &StoredConversation) {
-        let conversation = Conversation {
-            slot,
-            pair: stored.pair,
-            last_seq: stored.last_seq,
-            message_no: stored.message_no,
-            existence: Existence::Stored,
-            recent: VecDeque::new(),
-        };
-        self.conversations.insert(stored.id, conversation);
+    pub fn load(&mut self, slot: Slot, stored: StoredConversation) {
+        let id = stored.id;
+        let conversation = Conversation::stored(slot, stored);
+        let weight = conversation.weight();
+        self.conversations.insert_weighed(id, conversation, weight);
     }
 
-    /// Decides all commands, in order, and makes the batch of those to commit. Counters move at once: the batch must be
-    /// [`confirm`](Self::confirm)ed or [`forget`](Self::forget)ten before the next.
-    pub fn assign(&mut self, commands: &[(Slot, &Append)], mut moment: Moment<'_>) -> (Vec<Decision>, AppendBatch) {
-        let mut batch = AppendBatch::default();
-        let mut keys = HashSet::with_capacity(commands.len());
+    /// What else must be looked up before these commands can be decided; their conversations are loaded.
+    pub fn wanted<'a>(&mut self, commands: impl Iterator<Item = (Slot, &'a Request)> + Clone) -> Wanted {
+        let mut wanted = Wanted::default();
+        for (_, request) in commands.clone() {
+            if let Some(conversation) = self.conversations.get_mut(&request.conversation()) {
+                conversation.make_room();
+            }
+        }
+        for (slot, request) in commands {
+            let id = request.conversation();
+            let Some(conversation) = self.conversations.peek(&id) else { continue };
+            let mut member = |user| {
+                if !conversation.knows(user) {
+                    wanted.members.push(MemberKey { slot, conversation: id, user });
+                }
+            };
+            member(request.user());
+            match request {
+                Request::Append(append) => match &append.action {
+                    Action::Edit { message, .. } | Action::Delete { message } | Action::React { message, .. } => {
+                        let (message, user) = (*message, append.sender);
+                        wanted.targets.push(TargetKey { slot, conversation: id, message, user });
+                    }
+                    Action::Add { users } => users.iter().copied().for_each(member),
+                    Action::Remove { users } => {
+                        users.iter().copied().for_each(member);
+                        if conversation.is_large() {
+                            wanted.seniority.push(ConversationKey { slot, id });
+                        }
+                    }
+                    Action::SetRole { user, .. } => {
+                        member(*user);
+                        if conversation.is_large() {
+                            wanted.seniority.push(ConversationKey { slot, id });
+                        }
+                    }
+                    Action::Leave if conversation.is_large() => wanted.seniority.push(ConversationKey { slot, id }),
+                    Action::Leave | Action::Message { .. } | Action::Create { .. } | Action::Rename { .. } => {}
+                },
+                Request::Mark(mark) => {
+                    if mark.read <= conversation.last_seq && conversation.message_no_at(mark.read).is_none() {
+                        wanted.positions.push(PositionKey { slot, conversation: id, seq: mark.read });
+                    }
+                }
+                Request::Block(_) | Request::Typing(_) => {}
+            }
+        }
+        wanted.dedup();
+        wanted
+    }
+
+    /// What the store says of users of large groups, in the order of [`Wanted::members`].
+    pub fn learn(&mut self, key: &MemberKey, found: Option<crate::store::StoredMember>) {
+        if let Some(conversation) = self.conversations.get_mut(&key.conversation) {
+            conversation.learn(key.user, found);
+        }
+    }
+
+    /// Decides all commands, in order, and drafts the batch of those to commit. What is remembered moves at once: the batch
+    /// must be [`confirm`](Self::confirm)ed or [`forget`](Self::forget)ten before the next.
+    pub fn assign(
+        &mut self,
+        commands: &[(Slot, &Request)],
+        details: &mut Details,
+        mut moment: Moment<'_>,
+    ) -> (Vec<Decision>, Draft) {
+        let mut draft = Draft::default();
         let decisions = commands
             .iter()
-            .map(|&(slot, append)| {
-                let key = (append.conversation, append.sender, append.temp_id.as_str());
-                if keys.contains(&key) {
-                    return Decision::Later;
-                }
-                let decision = self.decide(slot, append, &mut batch, &mut moment).unwrap_or_else(Decision::Refuse);
-                if decision == Decision::Commit {
-                    keys.insert(key);
-                }
-                decision
+            .map(|&(slot, request)| {
+                self.decide(slot, request, &mut draft, details, &mut moment).unwrap_or_else(Decision::Refuse)
             })
             .collect();
-        (decisions, batch)
+        (decisions, draft)
     }
 
     fn decide(
         &mut self,
         slot: Slot,
-        append: &Append,
-        batch: &mut AppendBatch,
+        request: &Request,
+        draft: &mut Draft,
+        details: &mut Details,
         moment: &mut Moment<'_>,
     ) -> Result<Decision, Refusal> {
-        check(append)?;
         let owned = self.slots.get_mut(&slot).ok_or(Refusal::NotServing)?;
-        if !self.conversations.contains(&append.conversation) {
-            let pair = imagined_pair(append)?;
-            let conversation = Conversation {
-                slot,
-                pair,
-                last_seq: Seq::ZERO,
-                message_no: MessageNo::ZERO,
-                existence: Existence::Imagined,
-                recent: VecDeque::new(),
-            };
-            self.conversations.insert(append.conversation, conversation);
+        if let Request::Append(append) = request {
+            check(append)?;
+            if draft.keys.contains(&(append.conversation, append.sender, append.temp_id.clone())) {
+                return Ok(Decision::Later);
+            }
         }
-        let conversation = self.conversations.get_mut(&append.conversation).ok_or(Refusal::Internal)?;
-        if !conversation.pair.contains(append.sender) {
-            return Err(Refusal::NotFound);
+        let id = request.conversation();
+        let is_new = !self.conversations.contains(&id);
+        if is_new {
+            let Some(kind) = imagined(request)? else { return absent(request) };
+            let conversation = Conversation::imagined(slot, kind, request.user(), moment.now_ms);
+            self.conversations.insert(id, conversation);
         }
-        let payload_hash = payload_hash(append);
-        if let Some(recent) =
-            conversation.recent.iter().find(|r| r.sender == append.sender && r.temp_id == append.temp_id)
-        {
-            return if recent.payload_hash == payload_hash {
-                Ok(Decision::Known(recent.appended.clone()))
-            } else {
-                Err(Refusal::Conflict)
-            };
-        }
-
-        if conversation.existence == Existence::Imagined
-            && !batch.conversations.iter().any(|c| c.id == append.conversation)
-        {
-            batch.conversations.push(NewConversation {
-                slot,
-                id: append.conversation,
-                pair: conversation.pair,
-                created_by: append.sender,
-                created_at_ms: moment.now_ms,
-            });
-        }
-        if !batch.slots.iter().any(|&(s, _)| s == slot) {
-            batch.slots.push((slot, owned.epoch));
-        }
-        owned.last_event = next_event_id(owned.last_event, moment);
-        conversation.last_seq = conversation.last_seq.next();
-        if append.kind.counts_as_message() {
-            conversation.message_no = conversation.message_no.next();
-        }
-        let record = EventRecord {
-            id: owned.last_event,
-            conversation: append.conversation,
-            seq: conversation.last_seq,
-            message_no: conversation.message_no,
-            kind: append.kind,
-            sender: append.sender,
-            created_at_ms: moment.now_ms,
-            temp_id: append.temp_id.clone(),
-            body: append.body.clone(),
+        let conversation = self.conversations.get_mut(&id).ok_or(Refusal::Internal)?;
+        let mut scene =
+            Scene { slot, id, conversation, draft, details, moment, fanout_limit: self.fanout_limit, owned };
+        let decision = match request {
+            Request::Append(append) => scene.append(append),
+            Request::Mark(mark) => standing::mark(&mut scene, mark),
+            Request::Block(block) => standing::block(&mut scene, block),
+            Request::Typing(typing) => Ok(standing::typing(&mut scene, typing)),
         };
-        batch.events.push(NewEvent { slot, record, payload_hash });
-        Ok(Decision::Commit)
+        // What nothing came of was never there.
+        if is_new && !matches!(decision, Ok(Decision::Commit(_))) {
+            self.conversations.remove(&id);
+        }
+        decision
     }
 
     /// The batch is committed.
     pub fn confirm(&mut self, batch: &AppendBatch) {
+        for written in &batch.conversations {
+            if let Some(conversation) = self.conversations.get_mut(&written.id) {
+                conversation.existence = Existence::Stored;
+            }
+        }
         for event in &batch.events {
             let Some(conversation) = self.conversations.get_mut(&event.record.conversation) else { continue };
-            conversation.existence = Existence::Stored;
-            if conversation.recent.len() == RECENT {
-                conversation.recent.pop_front();
-            }
-            conversation.recent.push_back(Recent {
+            conversation.remember(Recent {
                 sender: event.record.sender,
                 temp_id: event.record.temp_id.clone(),
                 payload_hash: event.payload_hash,
@@ -234,63 +273,90 @@ impl Log {
 
     /// The batch is not committed, or not known to be: what it assumed is loaded anew.
     pub fn forget(&mut self, batch: &AppendBatch) {
-        for event in &batch.events {
-            self.conversations.remove(&event.record.conversation);
+        let events = batch.events.iter().map(|event| event.record.conversation);
+        let standings = batch.standings.iter().map(|standing| standing.conversation);
+        let conversations = batch.conversations.iter().map(|conversation| conversation.id);
+        for conversation in events.chain(standings).chain(conversations) {
+            self.conversations.remove(&conversation);
         }
     }
+}
 
-    /// The two users of a conversation that was just written.
-    pub fn pair(&mut self, conversation: ConversationId) -> Option<DirectPair> {
-        self.conversations.get_mut(&conversation).map(|c| c.pair)
+impl Scene<'_, '_> {
+    fn append(&mut self, append: &Append) -> Result<Decision, Refusal> {
+        let payload_hash = payload_hash(append);
+        if let Some(recent) = self.conversation.recent(append.sender, &append.temp_id) {
+            return if recent.payload_hash == payload_hash {
+                Ok(Decision::Known(Answer::Append(recent.appended.clone())))
+            } else {
+                Err(Refusal::Conflict)
+            };
+        }
+        let may_create = self.conversation.existence == Existence::Imagined && self.conversation.last_seq.get() == 0;
+        match &append.action {
+            // The id is taken, unless the store knows this very command.
+            Action::Create { .. } if !may_create => return Err(Refusal::Conflict),
+            Action::Create { .. } => {}
+            _ if append.authority == Authority::App => {}
+            _ if self.conversation.member(append.sender).is_none() => return Err(Refusal::NotFound),
+            _ => {}
+        }
+        if self.draft.unsettled.contains(&self.id) {
+            return Ok(Decision::Later);
+        }
+        match append.action.kind() {
+            EventKind::Message | EventKind::Edit | EventKind::Delete | EventKind::Reaction => {
+                event::decide(self, append, payload_hash)
+            }
+            _ => group::decide(self, append, payload_hash),
+        }
+    }
+}
+
+/// What a command makes of a conversation that does not exist: `None` where it cannot make one.
+fn imagined(request: &Request) -> Result<Option<Kind>, Refusal> {
+    match request {
+        Request::Append(append) => match (&append.action, append.direct_peer) {
+            (_, Some(peer)) => Ok(Some(Kind::Direct(DirectPair::new(append.sender, peer)))),
+            (Action::Create { name, .. }, None) => Ok(Some(Kind::Group { name: name.clone(), size: GroupSize::Small })),
+            (_, None) => Ok(None),
+        },
+        Request::Block(block) => {
+            let pair = DirectPair::new(block.user, block.peer);
+            if pair.conversation_id() != block.conversation || pair.lo() == pair.hi() {
+                return Err(Refusal::Invalid("not the direct conversation of two users".into()));
+            }
+            Ok(Some(Kind::Direct(pair)))
+        }
+        Request::Mark(_) | Request::Typing(_) => Ok(None),
+    }
+}
+
+fn absent(request: &Request) -> Result<Decision, Refusal> {
+    match request {
+        Request::Typing(_) => Ok(Decision::Known(Answer::Typing)),
+        _ => Err(Refusal::NotFound),
     }
 }
 
 /// The answer to a command whose key is already in the store.
 pub fn answer_duplicate(append: &Append, stored: &StoredEvent) -> Result<Appended, Refusal> {
-    if stored.payload_hash != payload_hash(append) {
-        return Err(Refusal::Conflict);
-    }
-    Ok(Appended { id: stored.id, seq: stored.seq, message_no: stored.message_no, created_at_ms: stored.created_at_ms })
+    if stored.payload_hash == payload_hash(append) { Ok(appended(&stored.record)) } else { Err(Refusal::Conflict) }
 }
 
+/// A message's body is known to its sender; of everything else the event as it was committed is told.
 pub fn appended(record: &EventRecord) -> Appended {
-    Appended { id: record.id, seq: record.seq, message_no: record.message_no, created_at_ms: record.created_at_ms }
-}
-
-/// What the store could not hold is refused before it reaches a batch, where it would fail its neighbours.
-fn check(append: &Append) -> Result<(), Refusal> {
-    let invalid = |what: &str| Err(Refusal::Invalid(what.to_owned()));
-    if append.temp_id.is_empty() || append.temp_id.len() > TEMP_ID_BYTES {
-        return invalid("temp_id must have 1 to 64 bytes");
+    Appended {
+        id: record.id,
+        seq: record.seq,
+        message_no: record.message_no,
+        created_at_ms: record.created_at_ms,
+        record: (record.kind != EventKind::Message).then(|| Box::new(record.clone())),
     }
-    if append.temp_id.contains('\0') {
-        return invalid("temp_id must not contain a NUL character");
-    }
-    if let Some(peer) = append.direct_peer {
-        if !peer.is_valid() || !append.sender.is_valid() {
-            return invalid("not the id of a user");
-        }
-        if DirectPair::new(append.sender, peer).conversation_id() != append.conversation {
-            return invalid("the conversation is not the direct one of these two users");
-        }
-    }
-    Ok(())
-}
-
-/// A direct conversation comes into being with its first message, where the sender names the other user.
-fn imagined_pair(append: &Append) -> Result<DirectPair, Refusal> {
-    append.direct_peer.map(|peer| DirectPair::new(append.sender, peer)).ok_or(Refusal::NotFound)
-}
-
-fn payload_hash(append: &Append) -> i64 {
-    let mut hash = Xxh3::new();
-    hash.update(&[u8::from(append.kind)]);
-    hash.update(&append.body);
-    hash.digest() as i64
 }
 
 /// A ULID of now, or the successor of the slot's last one where the clock has not moved past it: ids of a slot only grow.
-fn next_event_id(last: EventId, moment: &mut Moment<'_>) -> EventId {
+fn next_id(last: EventId, moment: &mut Moment<'_>) -> EventId {
     const ENTROPY: u128 = (1 << 80) - 1;
     let now = u128::from(moment.now_ms.max(0).unsigned_abs()) << 80 | ((moment.entropy)() & ENTROPY);
     EventId::from_u128(now.max(last.to_u128() + 1))

@@ -1,6 +1,9 @@
 //! Tails the committed log of every slot of this node and sends it to the mailboxes of the members. The committed events
 //! are the outbox: there is no other.
 
+mod announce;
+mod interest;
+mod outgoing;
 mod tail;
 #[cfg(test)]
 mod tail_tests;
@@ -13,8 +16,8 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tertulia_runtime::rpc::CallOptions;
-use tertulia_shard_map::{Epoch, EventId, NodeId, ShardMap, Slot, StoreId};
-use tertulia_wire::cluster::{Answer, Call, Deliver, DeliverEvent, DeliverStream, Delivery, StreamResult};
+use tertulia_shard_map::{ConversationId, Epoch, NodeId, ShardMap, Slot, StoreId};
+use tertulia_wire::cluster::{Answer, Call, DeliverTyping, StreamResult};
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
@@ -24,12 +27,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     append::Committed,
     clock,
+    entry::LogEntry,
     mailbox::MailboxHandle,
     peers::Peers,
     slots::Lanes,
-    store::{LogEntry, Store, StoreError, TakenSlot},
+    store::{Store, StoreError, TakenSlot},
 };
-use tail::{Addressed, Effect, Outcome, PAGE_EVENTS, Purpose, SEND_BYTES_MAX, SendId, Tail};
+use announce::Announcer;
+use outgoing::Outgoing;
+use tail::{Effect, Outcome, PAGE_ENTRIES, Purpose, SEND_BYTES_MAX, SendId, Tail};
 
 /// Longest time from a send to the commit of the inbox rows at its receiver.
 const DELIVER_DEADLINE: Duration = Duration::from_secs(10);
@@ -37,37 +43,61 @@ const DELIVER_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The pause doubles so often: to 1.6 s.
 const RETRY_DOUBLINGS: u32 = 4;
-/// What an event and a recipient add to a send beyond the body, in bytes.
-const EVENT_BYTES: usize = 256;
-const RECIPIENT_BYTES: usize = 32;
 /// Outcomes that are taken before the next commits are.
 const DONE_AT_ONCE: usize = 256;
 /// Group commits that wait; beyond, the lanes wait.
 pub const COMMITTED_CHANNEL: usize = 1024;
 const COMMITTED_AT_ONCE: usize = 256;
 
-pub enum Control {
+/// Declarations of interest that wait; beyond, they are dropped and come again.
+const INTERESTS_WAITING_MAX: usize = 1024;
+/// What waits of typing; beyond, it is dropped.
+pub const TYPING_CHANNEL: usize = 256;
+
+enum Control {
     Open { taken: TakenSlot, store: StoreId },
     Close(Slot),
 }
 
-/// Tells fan-out of slots. As long as the map changes, no longer: nobody waits.
+/// A node wants to hear of these large groups.
+struct Declared {
+    node: NodeId,
+    conversations: Vec<ConversationId>,
+}
+
+/// Tells fan-out of slots, as long as the map changes, no longer: nobody waits; and of who wants to hear of large groups.
 #[derive(Clone)]
-pub struct FanoutHandle(mpsc::UnboundedSender<Control>);
+pub struct FanoutHandle {
+    control: mpsc::UnboundedSender<Control>,
+    interest: mpsc::Sender<Declared>,
+}
+
+/// The other end of a [`FanoutHandle`], and of what the lanes tell; for [`run`].
+pub struct FanoutInputs {
+    control: mpsc::UnboundedReceiver<Control>,
+    interest: mpsc::Receiver<Declared>,
+}
 
 impl FanoutHandle {
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Control>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
+    pub fn new() -> (Self, FanoutInputs) {
+        let (control, told) = mpsc::unbounded_channel();
+        let (interest, declared) = mpsc::channel(INTERESTS_WAITING_MAX);
+        (Self { control, interest }, FanoutInputs { control: told, interest: declared })
     }
 
     pub fn open(&self, taken: TakenSlot, store: StoreId) {
         // Fan-out that has ended takes its process down with it: nobody is left to be told.
-        let _ = self.0.send(Control::Open { taken, store });
+        let _ = self.control.send(Control::Open { taken, store });
     }
 
     pub fn close(&self, slot: Slot) {
-        let _ = self.0.send(Control::Close(slot));
+        let _ = self.control.send(Control::Close(slot));
+    }
+
+    /// From now on the node is told of new events of these groups, for a while.
+    pub fn declare_interest(&self, node: NodeId, conversations: Vec<ConversationId>) {
+        // Where there is no room it comes again.
+        let _ = self.interest.try_send(Declared { node, conversations });
     }
 }
 
@@ -83,8 +113,20 @@ pub struct Fanout {
 
 enum Done {
     Sent(Vec<(SendId, Outcome)>),
-    Read { slot: Slot, epoch: Epoch, purpose: Purpose, page: Result<Vec<LogEntry>, StoreError> },
-    Paused { slot: Slot, epoch: Epoch, purpose: Purpose, number: u32 },
+    Read {
+        slot: Slot,
+        epoch: Epoch,
+        purpose: Purpose,
+        page: Result<Vec<LogEntry>, StoreError>,
+    },
+    Paused {
+        slot: Slot,
+        epoch: Epoch,
+        purpose: Purpose,
+        number: u32,
+    },
+    /// An announcement, or typing, is off.
+    Told,
 }
 
 struct Driver {
@@ -92,18 +134,23 @@ struct Driver {
     current_map: Option<Arc<ShardMap>>,
     tails: HashMap<Slot, (StoreId, Tail)>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    announcer: Announcer,
 }
 
 /// Runs until `stop`.
 pub async fn run(
     fanout: Fanout,
-    mut control: mpsc::UnboundedReceiver<Control>,
+    inputs: FanoutInputs,
     mut committed: mpsc::Receiver<Committed>,
+    mut typing: mpsc::Receiver<DeliverTyping>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let FanoutInputs { mut control, mut interest } = inputs;
     let mut map = fanout.map.clone();
     let current_map = map.borrow_and_update().clone();
-    let mut driver = Driver { fanout, current_map, tails: HashMap::new(), under_way: FuturesUnordered::new() };
+    let (tails, under_way) = (HashMap::new(), FuturesUnordered::new());
+    let announcer = Announcer::new(fanout.node, fanout.mailboxes.clone(), fanout.peers.clone());
+    let mut driver = Driver { fanout, current_map, tails, under_way, announcer };
     if let Some(map) = &driver.current_map {
         driver.fanout.peers.connect_all(map);
     }
@@ -118,6 +165,7 @@ pub async fn run(
                 if received == 0 {
                     return Ok(());
                 }
+                driver.announce(&groups);
                 for group in groups.drain(..) {
                     if let Some((_, tail)) = driver.tails.get_mut(&group.slot)
                         && tail.epoch() == group.epoch
@@ -127,6 +175,8 @@ pub async fn run(
                 }
             }
             Some(done) = driver.under_way.next() => driver.done(done, &mut effects),
+            Some(Declared { node, conversations }) = interest.recv() => driver.announcer.declare(node, &conversations),
+            Some(typing) = typing.recv() => driver.tell_typing(&typing),
             Ok(()) = map.changed() => {
                 driver.current_map = map.borrow_and_update().clone();
                 if let Some(map) = &driver.current_map {
@@ -171,6 +221,19 @@ impl Driver {
         }
     }
 
+    /// To whoever wants to hear of large groups at once.
+    fn announce(&mut self, groups: &[Committed]) {
+        let entries = groups.iter().flat_map(|group| &group.entries);
+        let told = self.announcer.announce(entries);
+        self.under_way.extend(told.into_iter().map(|told| told.map(|()| Done::Told).boxed()));
+    }
+
+    fn tell_typing(&mut self, typing: &DeliverTyping) {
+        let Some(map) = &self.current_map else { return };
+        let told = self.announcer.typing(typing, map);
+        self.under_way.extend(told.into_iter().map(|told| told.map(|()| Done::Told).boxed()));
+    }
+
     fn done(&mut self, done: Done, effects: &mut Vec<Effect>) {
         match done {
             Done::Sent(results) => {
@@ -194,6 +257,7 @@ impl Driver {
                     }
                 }
             }
+            Done::Told => self.announcer.told(),
             Done::Paused { slot, epoch, purpose, number } => {
                 if let Some((_, tail)) = self.tails.get_mut(&slot).filter(|(_, tail)| tail.epoch() == epoch) {
                     tail.resume(purpose, number, effects);
@@ -227,7 +291,7 @@ impl Driver {
                     let Some(store) = self.fanout.stores.get(store).cloned() else { continue };
                     let epoch = tail.epoch();
                     let read = async move {
-                        let page = store.log_page(slot, after, PAGE_EVENTS).await;
+                        let page = store.log_page(slot, after, PAGE_ENTRIES).await;
                         Done::Read { slot, epoch, purpose, page }
                     };
                     self.under_way.push(read.boxed());
@@ -293,43 +357,5 @@ impl Driver {
                 Done::Sent(sends.into_iter().enumerate().map(|(place, id)| (id, result(place))).collect())
             })
             .boxed()
-    }
-}
-
-/// What goes to one node in one call. An event that several streams carry is sent once.
-struct Outgoing {
-    sends: Vec<SendId>,
-    deliver: Deliver,
-    places: HashMap<EventId, u32>,
-    bytes: usize,
-}
-
-impl Default for Outgoing {
-    fn default() -> Self {
-        let deliver = Deliver { events: Vec::new(), streams: Vec::new() };
-        Self { sends: Vec::new(), deliver, places: HashMap::new(), bytes: 0 }
-    }
-}
-
-impl Outgoing {
-    fn add(&mut self, id: SendId, previous: Option<EventId>, items: Vec<Addressed>) {
-        let mut deliveries = Vec::with_capacity(items.len());
-        for Addressed { event, recipients } in items {
-            let events = &mut self.deliver.events;
-            let bytes = &mut self.bytes;
-            let place = *self.places.entry(event.record.id).or_insert_with(|| {
-                *bytes += EVENT_BYTES + event.record.body.len();
-                events.push(DeliverEvent {
-                    record: event.record.clone(),
-                    direct: Some(event.direct),
-                    origin: event.origin,
-                });
-                (events.len() - 1) as u32
-            });
-            self.bytes += RECIPIENT_BYTES * recipients.len();
-            deliveries.push(Delivery { event: place, recipients });
-        }
-        self.sends.push(id);
-        self.deliver.streams.push(DeliverStream { from: id.from, to: id.to, previous, deliveries });
     }
 }

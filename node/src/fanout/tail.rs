@@ -11,19 +11,17 @@ use std::{
     sync::Arc,
 };
 
-use tertulia_shard_map::{Epoch, EventId, Slot, SlotCount, UserId};
+use tertulia_shard_map::{Epoch, EventId, Slot, SlotCount};
+use tertulia_wire::cluster::Recipient;
 
-use crate::{
-    append::{Committed, CommittedEvent},
-    store::{LogEntry, TakenSlot},
-};
+use crate::{append::Committed, entry::LogEntry, store::TakenSlot};
 
-/// Events on their way on one stream; one more and it falls behind.
-const STREAM_EVENTS_MAX: usize = 2048;
+/// Entries on their way on one stream; one more and it falls behind.
+const STREAM_ENTRIES_MAX: usize = 2048;
 /// A send grows no further once it has so many bytes of bodies.
 pub const SEND_BYTES_MAX: usize = 1024 * 1024;
-/// Events in a page of the log. A shorter page is the end of the log.
-pub const PAGE_EVENTS: u32 = 500;
+/// Entries in a page of the log. A shorter page is the end of the log.
+pub const PAGE_ENTRIES: u32 = 500;
 
 /// Names one send, for its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,11 +39,11 @@ pub enum Purpose {
     Stream(Slot),
 }
 
-/// An event and those of its recipients whose mailboxes are in one slot.
+/// An entry and those of its recipients whose mailboxes are in one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addressed {
-    pub event: Arc<CommittedEvent>,
-    pub recipients: Vec<UserId>,
+    pub entry: Arc<LogEntry>,
+    pub recipients: Vec<Recipient>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +100,7 @@ enum Reading {
 #[derive(Default)]
 struct Stream {
     unacked: VecDeque<Sent>,
-    events: usize,
+    entries: usize,
     behind: Option<Behind>,
 }
 
@@ -110,7 +108,7 @@ struct Sent {
     number: u64,
     first: EventId,
     last: EventId,
-    events: usize,
+    entries: usize,
     acknowledged: Ack,
 }
 
@@ -154,7 +152,7 @@ impl Tail {
             sends: 0,
             head_pauses: 0,
         };
-        if taken.last_event > taken.mailbox_cursor {
+        if taken.last_entry > taken.mailbox_cursor {
             tail.read_head(effects);
         }
         tail
@@ -169,7 +167,7 @@ impl Tail {
         if self.reading != Reading::No {
             self.reading = Reading::Again;
         } else if committed.previous == self.head {
-            self.dispatch(committed.events, effects);
+            self.dispatch(committed.entries, effects);
         } else {
             self.read_head(effects);
         }
@@ -238,7 +236,7 @@ impl Tail {
             Outcome::Acknowledged => {
                 sent.acknowledged = Ack::Done;
                 while stream.unacked.front().is_some_and(|sent| sent.acknowledged == Ack::Done) {
-                    stream.events -= stream.unacked.pop_front().map_or(0, |sent| sent.events);
+                    stream.entries -= stream.unacked.pop_front().map_or(0, |sent| sent.entries);
                 }
                 if stream.unacked.is_empty() {
                     match &mut stream.behind {
@@ -257,7 +255,7 @@ impl Tail {
             Outcome::Failed => {
                 let first = stream.unacked.front().map_or(sent_before(self.head), |sent| sent_before(sent.first));
                 stream.unacked.clear();
-                stream.events = 0;
+                stream.entries = 0;
                 let pauses = stream.behind.as_ref().map_or(0, |behind| behind.pauses);
                 stream.behind = Some(Behind { after: first, scanned: first, state: Catching::Paused, pauses });
                 self.pause(id.to, effects);
@@ -271,9 +269,9 @@ impl Tail {
     }
 
     fn head_page(&mut self, entries: Vec<LogEntry>, effects: &mut Vec<Effect>) {
-        let last_page = entries.len() < PAGE_EVENTS as usize;
+        let last_page = entries.len() < PAGE_ENTRIES as usize;
         let again = self.reading == Reading::Again;
-        self.dispatch(entries.into_iter().map(from_log).collect(), effects);
+        self.dispatch(entries, effects);
         if last_page && !again {
             self.reading = Reading::No;
         } else {
@@ -282,9 +280,9 @@ impl Tail {
         self.advance_cursor(effects);
     }
 
-    fn dispatch(&mut self, events: Vec<CommittedEvent>, effects: &mut Vec<Effect>) {
-        let Some(last) = events.last().map(|event| event.record.id) else { return };
-        for (to, items) in by_mailbox_slot(events, self.slots) {
+    fn dispatch(&mut self, entries: Vec<LogEntry>, effects: &mut Vec<Effect>) {
+        let Some(last) = entries.last().map(LogEntry::id) else { return };
+        for (to, items) in by_mailbox_slot(entries, self.slots) {
             self.send(to, items, effects);
         }
         self.head = last;
@@ -297,7 +295,7 @@ impl Tail {
         if stream.behind.is_some() {
             return;
         }
-        if stream.events + items.len() > STREAM_EVENTS_MAX {
+        if stream.entries + items.len() > STREAM_ENTRIES_MAX {
             let idle = stream.unacked.is_empty();
             stream.behind = Some(Behind { after: head, scanned: head, state: Catching::Waiting, pauses: 0 });
             if idle {
@@ -315,7 +313,7 @@ impl Tail {
                 self.send_chunk(to, std::mem::take(&mut chunk), effects);
                 bytes = 0;
             }
-            bytes += item.event.record.body.len();
+            bytes += item.entry.body_bytes();
             chunk.push(item);
         }
         self.send_chunk(to, chunk, effects);
@@ -323,7 +321,7 @@ impl Tail {
 
     fn send_chunk(&mut self, to: Slot, items: Vec<Addressed>, effects: &mut Vec<Effect>) {
         let (Some(first), Some(last)) = (items.first(), items.last()) else { return };
-        let (first, last) = (first.event.record.id, last.event.record.id);
+        let (first, last) = (first.entry.id(), last.entry.id());
         self.sends += 1;
         let stream = self.streams.entry(to).or_default();
         let previous = stream.unacked.back().map(|sent| sent.last);
@@ -331,10 +329,10 @@ impl Tail {
             number: self.sends,
             first,
             last,
-            events: items.len(),
+            entries: items.len(),
             acknowledged: Ack::Open,
         });
-        stream.events += items.len();
+        stream.entries += items.len();
         let id = SendId { from: self.slot, epoch: self.epoch, to, number: self.sends };
         effects.push(Effect::Send { id, previous, items });
     }
@@ -350,11 +348,10 @@ impl Tail {
     fn stream_page(&mut self, to: Slot, entries: Vec<LogEntry>, effects: &mut Vec<Effect>) {
         let Some(behind) = self.streams.get_mut(&to).and_then(|stream| stream.behind.as_mut()) else { return };
         let Catching::Reading { head } = behind.state else { return };
-        let last_page = entries.len() < PAGE_EVENTS as usize;
-        let last = entries.last().map_or(behind.after, |entry| entry.record.id);
+        let last_page = entries.len() < PAGE_ENTRIES as usize;
+        let last = entries.last().map_or(behind.after, LogEntry::id);
         behind.scanned = if last_page { last.max(head) } else { last };
-        let items =
-            by_mailbox_slot(entries.into_iter().map(from_log).collect(), self.slots).remove(&to).unwrap_or_default();
+        let items = by_mailbox_slot(entries, self.slots).remove(&to).unwrap_or_default();
         if !items.is_empty() {
             behind.state = Catching::Waiting;
             return self.send_now(to, items, effects);
@@ -383,26 +380,20 @@ impl Tail {
     }
 }
 
-/// The greatest id below `event`: whether an event has it does not matter to a cursor.
+/// The greatest id below `event`: whether an entry has it does not matter to a cursor.
 fn sent_before(event: EventId) -> EventId {
     EventId::from_u128(event.to_u128().saturating_sub(1))
 }
 
-fn from_log(entry: LogEntry) -> CommittedEvent {
-    CommittedEvent { record: entry.record, direct: entry.direct, origin: None }
-}
-
-fn by_mailbox_slot(events: Vec<CommittedEvent>, slots: SlotCount) -> BTreeMap<Slot, Vec<Addressed>> {
+fn by_mailbox_slot(entries: Vec<LogEntry>, slots: SlotCount) -> BTreeMap<Slot, Vec<Addressed>> {
     let mut grouped: BTreeMap<Slot, Vec<Addressed>> = BTreeMap::new();
-    for event in events {
-        let event = Arc::new(event);
-        let (lo, hi) = (event.direct.lo(), event.direct.hi());
-        let users = if lo == hi { vec![lo] } else { vec![lo, hi] };
-        for user in users {
-            let of_slot = grouped.entry(slots.of_user(user)).or_default();
+    for entry in entries {
+        let entry = Arc::new(entry);
+        for recipient in entry.recipients.iter().copied() {
+            let of_slot = grouped.entry(slots.of_user(recipient.user)).or_default();
             match of_slot.last_mut() {
-                Some(last) if Arc::ptr_eq(&last.event, &event) => last.recipients.push(user),
-                _ => of_slot.push(Addressed { event: event.clone(), recipients: vec![user] }),
+                Some(last) if Arc::ptr_eq(&last.entry, &entry) => last.recipients.push(recipient),
+                _ => of_slot.push(Addressed { entry: entry.clone(), recipients: vec![recipient] }),
             }
         }
     }

@@ -6,12 +6,16 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 use tertulia_shard_map::{DirectPair, Epoch, EventId, MessageNo, Seq, Slot, SlotCount, UserId};
-use tertulia_wire::{EventKind, EventRecord};
+use tertulia_wire::{
+    EventKind, EventRecord,
+    cluster::{ConversationView, DeliverEntry, DeliverEvent, DeliverStanding, Standing},
+};
 
-use super::tail::{Effect, Outcome, PAGE_EVENTS, Purpose, SendId, Tail};
+use super::tail::{Effect, Outcome, PAGE_ENTRIES, Purpose, SendId, Tail};
 use crate::{
-    append::{Committed, CommittedEvent},
-    store::{LogEntry, TakenSlot},
+    append::Committed,
+    entry::{LogEntry, Reach},
+    store::{TakenSlot, both},
 };
 
 const SLOT: Slot = Slot::new(3);
@@ -21,11 +25,26 @@ fn slots() -> SlotCount {
     SlotCount::try_from(16).expect("a power of two")
 }
 
-fn event(number: u64, receiver: u64) -> LogEntry {
+fn entry(number: u64, receiver: u64) -> LogEntry {
     let direct = DirectPair::new(SENDER, UserId::from_u128(100 + u128::from(receiver)));
+    let (id, conversation) = (EventId::from_u128(u128::from(number) * 10), direct.conversation_id());
+    let view = ConversationView::Direct { pair: direct, blocked: false };
+    let (recipients, reach) = (both(direct), Reach::Recipients);
+    // A standing now and then: it is an entry as any other.
+    if number % 5 == 0 {
+        let standing = Standing {
+            user: SENDER,
+            delivered_seq: Seq::new(number),
+            read_seq: Seq::new(number),
+            read_message_no: MessageNo::new(number),
+            blocks_peer: false,
+        };
+        let entry = DeliverEntry::Standing(DeliverStanding { id, conversation, view, standing, origin: None });
+        return LogEntry { entry, recipients, reach };
+    }
     let record = EventRecord {
-        id: EventId::from_u128(u128::from(number) * 10),
-        conversation: direct.conversation_id(),
+        id,
+        conversation,
         seq: Seq::new(number),
         message_no: MessageNo::new(number),
         kind: EventKind::Message,
@@ -33,8 +52,10 @@ fn event(number: u64, receiver: u64) -> LogEntry {
         created_at_ms: 0,
         temp_id: number.to_string(),
         body: Bytes::from_static(b"text"),
+        target: None,
+        since: None,
     };
-    LogEntry { record, direct }
+    LogEntry { entry: DeliverEntry::Event(DeliverEvent { record, view, origin: None }), recipients, reach }
 }
 
 /// What happens to the next thing that is under way.
@@ -71,7 +92,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let zero = EventId::from_u128(0);
-        let taken = TakenSlot { slot: SLOT, epoch: Epoch::new(1), last_event: zero, mailbox_cursor: zero };
+        let taken = TakenSlot { slot: SLOT, epoch: Epoch::new(1), last_entry: zero, mailbox_cursor: zero };
         let tail = Tail::new(&taken, slots(), &mut Vec::new());
         Self {
             tail,
@@ -84,7 +105,7 @@ impl World {
     }
 
     fn last_id(&self) -> EventId {
-        self.log.last().map_or(EventId::from_u128(0), |entry| entry.record.id)
+        self.log.last().map_or(EventId::from_u128(0), |entry| entry.id())
     }
 
     fn take(&mut self, effects: Vec<Effect>) {
@@ -93,7 +114,7 @@ impl World {
                 Effect::Cursor { event, .. } => {
                     assert!(event > self.cursor, "the cursor only grows");
                     self.cursor = event;
-                    for entry in self.log.iter().filter(|entry| entry.record.id <= event) {
+                    for entry in self.log.iter().filter(|entry| entry.id() <= event) {
                         self.assert_received(entry);
                     }
                 }
@@ -103,26 +124,23 @@ impl World {
     }
 
     fn assert_received(&self, entry: &LogEntry) {
-        for user in [entry.direct.lo(), entry.direct.hi()] {
-            let seen = self.mailboxes.get(&slots().of_user(user)).is_some_and(|m| m.1.contains(&entry.record.id));
-            assert!(seen, "event {} passed by the cursor before {user} had it", entry.record.seq);
+        for user in entry.recipients.iter().map(|it| it.user) {
+            let seen = self.mailboxes.get(&slots().of_user(user)).is_some_and(|m| m.1.contains(&entry.id()));
+            assert!(seen, "entry {} passed by the cursor before {user} had it", entry.id());
         }
     }
 
     fn commit(&mut self, count: u8, receiver: u8, told: Told) {
         let previous = self.last_id();
         let first = self.log.len() as u64 + 1;
-        let entries: Vec<LogEntry> = (first..first + u64::from(count)).map(|n| event(n, receiver.into())).collect();
+        let entries: Vec<LogEntry> = (first..first + u64::from(count)).map(|n| entry(n, receiver.into())).collect();
         self.log.extend(entries.iter().cloned());
-        let events = match told {
-            Told::Yes => entries,
-            Told::No => return,
-        };
+        if matches!(told, Told::No) {
+            return;
+        }
         self.told_up_to = self.last_id();
-        let events =
-            events.into_iter().map(|e| CommittedEvent { record: e.record, direct: e.direct, origin: None }).collect();
         let mut effects = Vec::new();
-        self.tail.committed(Committed { slot: SLOT, epoch: Epoch::new(1), previous, events }, &mut effects);
+        self.tail.committed(Committed { slot: SLOT, epoch: Epoch::new(1), previous, entries }, &mut effects);
         self.take(effects);
     }
 
@@ -135,7 +153,7 @@ impl World {
         let mut effects = Vec::new();
         match effect {
             Effect::Send { id, previous, items } => {
-                let ids: Vec<EventId> = items.iter().map(|item| item.event.record.id).collect();
+                let ids: Vec<EventId> = items.iter().map(|item| item.entry.id()).collect();
                 let outcome = match fate {
                     Fate::Good => self.receive(id, previous, &ids),
                     // Lost on the way, or its answer was: the receiver may have it.
@@ -151,7 +169,7 @@ impl World {
             Effect::Read { purpose, after, .. } => match fate {
                 Fate::Good => {
                     let page =
-                        self.log.iter().filter(|e| e.record.id > after).take(PAGE_EVENTS as usize).cloned().collect();
+                        self.log.iter().filter(|e| e.id() > after).take(PAGE_ENTRIES as usize).cloned().collect();
                     self.tail.page(purpose, page, &mut effects);
                 }
                 Fate::Bad => self.tail.read_failed(purpose, &mut effects),
@@ -245,7 +263,7 @@ fn after_a_take_over_the_log_is_read_from_the_cursor() {
     let taken = TakenSlot {
         slot: SLOT,
         epoch: Epoch::new(2),
-        last_event: EventId::from_u128(50),
+        last_entry: EventId::from_u128(50),
         mailbox_cursor: EventId::from_u128(20),
     };
     Tail::new(&taken, slots(), &mut effects);

@@ -13,8 +13,10 @@ const OLD_OWNERS: &str = "SELECT DISTINCT node FROM slot_fence WHERE slot = ANY 
 const END_BACKENDS: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
      WHERE application_name LIKE $1 AND application_name LIKE '% lane %' AND pid <> pg_backend_pid() \
        AND datname = current_database()";
-/// The newest event of one slot, by the leaf's index on (id), and the cursor, by primary key.
-const POSITIONS: &str = "SELECT (SELECT e.id FROM event e WHERE e.slot = $1 ORDER BY e.id DESC LIMIT 1), \
+/// The newest entry of one slot's log, by the leaves' indexes on (id) and on (standing_id), and the cursor, by primary key.
+const POSITIONS: &str = "SELECT greatest((SELECT e.id FROM event e WHERE e.slot = $1 ORDER BY e.id DESC LIMIT 1), \
+                     (SELECT m.standing_id FROM member m WHERE m.slot = $1 AND m.standing_id IS NOT NULL \
+                      ORDER BY m.standing_id DESC LIMIT 1)), \
             (SELECT k.event_id FROM slot_cursor k WHERE k.slot = $1 AND k.consumer = 'mailbox')";
 
 /// A slot that is ours in the store, with where its log ends and where fan-out has come to.
@@ -22,8 +24,8 @@ const POSITIONS: &str = "SELECT (SELECT e.id FROM event e WHERE e.slot = $1 ORDE
 pub struct TakenSlot {
     pub slot: Slot,
     pub epoch: Epoch,
-    /// Zero where the log is empty.
-    pub last_event: EventId,
+    /// The newest entry of the log, event or standing; zero where it is empty.
+    pub last_entry: EventId,
     pub mailbox_cursor: EventId,
 }
 
@@ -79,7 +81,7 @@ async fn positions(client: &Client, wanted: &[(Slot, Epoch)], taken: &[Slot]) ->
             };
             let epoch = wanted.iter().find(|(s, _)| *s == slot).map(|&(_, epoch)| epoch);
             let epoch = epoch.ok_or(StoreError::Unreadable("slot"))?;
-            Ok(TakenSlot { slot, epoch, last_event: position(0)?, mailbox_cursor: position(1)? })
+            Ok(TakenSlot { slot, epoch, last_entry: position(0)?, mailbox_cursor: position(1)? })
         }
     };
     try_join_all(taken.iter().map(of_slot)).await

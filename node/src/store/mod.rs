@@ -4,12 +4,17 @@
 //! Writes go through lanes only. Reads that decide something carry the epoch and check it in their own snapshot; the
 //! other reads here are made by an owner about to write, whose write is fenced.
 
+mod blocks;
 mod conversations;
-mod events;
+mod details;
+mod duplicates;
 mod fence;
+mod history;
 mod inbox;
 mod lane;
+mod log;
 mod profiles;
+mod record;
 mod schema;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -19,11 +24,18 @@ use tertulia_shard_map::{ClusterId, ConversationId, EventId, Incarnation, NodeId
 use tokio_postgres::{Client, NoTls, error::SqlState};
 use uuid::Uuid;
 
-pub use conversations::{ConversationKey, StoredConversation};
-pub use events::{DuplicateKey, LogEntry, StoredEvent};
+pub use blocks::{BlockKey, Sight, StoredBlock};
+pub use conversations::{ConversationKey, NEWEST_EVENTS, StoredConversation, StoredMember, StoredPosition};
+pub use details::{MemberKey, PositionKey, Senior, StoredTarget, TargetKey};
+pub use duplicates::{DuplicateKey, StoredEvent};
 pub use fence::TakenSlot;
-pub use inbox::{InboxKey, StoredInboxRow, SyncPage};
-pub use lane::{AppendBatch, FoldBatch, Lane, LaneId, NewConversation, NewEvent};
+pub use inbox::{InboxKey, InboxPage, MailboxHead, StoredInboxRow};
+pub use lane::{
+    AppendBatch, DIRECT, FoldBatch, GROUP, Lane, LaneId, NewEvent, WrittenConversation, WrittenKind, WrittenMember,
+    WrittenReaction, WrittenStanding,
+};
+pub use log::both;
+pub use profiles::{NameFrom, StoredProfile};
 
 /// A statement that takes longer is cancelled by Postgres; its outcome is then known: not committed.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -233,4 +245,16 @@ fn user_column(id: UserId) -> Uuid {
 
 fn conversation_column(id: ConversationId) -> Uuid {
     Uuid::from_bytes(id.to_bytes())
+}
+
+fn event_from(id: Uuid) -> EventId {
+    EventId::from_bytes(id.into_bytes())
+}
+
+fn user_from(id: Uuid) -> UserId {
+    UserId::from_bytes(id.into_bytes())
+}
+
+fn conversation_from(id: Uuid) -> ConversationId {
+    ConversationId::from_bytes(id.into_bytes())
 }

@@ -1,19 +1,52 @@
-//! Display names, as the users' tokens last said.
+//! Profiles: a user's name and avatar, and what others may know of the user.
 
+use futures_util::future::try_join_all;
 use tertulia_shard_map::{Epoch, Slot, UserId};
-use tertulia_wire::cluster::NamedUser;
+use tertulia_wire::cluster::ProfileRecord;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Store, StoreError, column, slot_column, user_column};
+use super::{Store, StoreError, column, place_of, places_by_slot, slot_column, user_column};
+
+macro_rules! profile_columns {
+    () => {
+        "p.user_id, p.name, p.avatar_url, p.shares_presence, p.disabled"
+    };
+}
 
 /// One snapshot decides that this node owns the slot and what is stored. By primary key.
-const PROFILES: &str = "SELECT EXISTS (SELECT 1 FROM slot_fence f WHERE f.slot = $1 AND f.epoch = $2 AND f.node = $3 \
-                           AND f.incarnation = $4) AS owner, p.user_id, p.name \
-     FROM (VALUES (1)) one LEFT JOIN profile p ON p.slot = $1 AND p.user_id = ANY ($5)";
+const PROFILES: &str = concat!(
+    "SELECT EXISTS (SELECT 1 FROM slot_fence f WHERE f.slot = $1 AND f.epoch = $2 AND f.node = $3 \
+                    AND f.incarnation = $4) AS owner, ",
+    profile_columns!(),
+    " FROM (VALUES (1)) one LEFT JOIN profile p ON p.slot = $1 AND p.user_id = ANY ($5)"
+);
+/// Of one slot, by primary key.
+const LOAD: &str = concat!(
+    "SELECT want.ord, p.own_name, ",
+    profile_columns!(),
+    " FROM unnest($2::uuid[]) WITH ORDINALITY AS want (user_id, ord) \
+     JOIN profile p ON p.slot = $1 AND p.user_id = want.user_id"
+);
+
+/// A profile, with whose word its name is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredProfile {
+    pub record: ProfileRecord,
+    pub name_from: NameFrom,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameFrom {
+    /// Follows what the user's tokens say.
+    Token,
+    /// Set by the user or the app: the token's no longer counts.
+    Own,
+}
 
 impl Store {
-    /// Those of the users that have a name.
-    pub async fn profiles(&self, slot: Slot, epoch: Epoch, users: &[UserId]) -> Result<Vec<NamedUser>, StoreError> {
+    /// Those of the users that have a profile.
+    pub async fn profiles(&self, slot: Slot, epoch: Epoch, users: &[UserId]) -> Result<Vec<ProfileRecord>, StoreError> {
         let (node, incarnation) = self.writer_columns();
         let users: Vec<Uuid> = users.iter().copied().map(user_column).collect();
         let client = self.reader().await?;
@@ -23,12 +56,46 @@ impl Store {
         if !rows.first().ok_or(StoreError::Unreadable("profiles"))?.try_get::<_, bool>(0)? {
             return Err(StoreError::NotOwner);
         }
-        let mut named = Vec::with_capacity(rows.len());
+        let mut found = Vec::with_capacity(rows.len());
         for row in &rows {
-            if let Some(user) = row.try_get::<_, Option<Uuid>>(1)? {
-                named.push(NamedUser { user: UserId::from_bytes(user.into_bytes()), name: row.try_get(2)? });
+            if row.try_get::<_, Option<Uuid>>(1)?.is_some() {
+                found.push(record(row, 1)?);
             }
         }
-        Ok(named)
+        Ok(found)
     }
+
+    /// For each user, in order, the profile.
+    pub async fn load_profiles(&self, users: &[(Slot, UserId)]) -> Result<Vec<Option<StoredProfile>>, StoreError> {
+        let client = self.reader().await?;
+        let statement = client.prepare_cached(LOAD).await?;
+        let of_slot = |(slot, places): (Slot, Vec<usize>)| {
+            let (client, statement) = (&client, &statement);
+            async move {
+                let ids: Vec<Uuid> = places.iter().map(|&place| user_column(users[place].1)).collect();
+                let rows = client.query(statement, &[&slot_column(slot), &ids]).await?;
+                Ok::<_, StoreError>((places, rows))
+            }
+        };
+        let mut found = vec![None; users.len()];
+        for (places, rows) in try_join_all(places_by_slot(users, |user| user.0).into_iter().map(of_slot)).await? {
+            for row in rows {
+                let name_from = if row.try_get(1)? { NameFrom::Own } else { NameFrom::Token };
+                found[place_of(&places, row.try_get(0)?)?] =
+                    Some(StoredProfile { record: record(&row, 2)?, name_from });
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Reads [`profile_columns`] from column `first` on.
+fn record(row: &Row, first: usize) -> Result<ProfileRecord, StoreError> {
+    Ok(ProfileRecord {
+        user: UserId::from_bytes(row.try_get::<_, Uuid>(first)?.into_bytes()),
+        name: row.try_get(first + 1)?,
+        avatar_url: row.try_get(first + 2)?,
+        shares_presence: row.try_get(first + 3)?,
+        disabled: row.try_get(first + 4)?,
+    })
 }

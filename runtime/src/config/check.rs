@@ -57,6 +57,7 @@ impl Config {
         check.range("node.append_lanes_per_store", node.append_lanes_per_store, 1..=16)?;
         check.range("node.append_batch_max", node.append_batch_max, 1..=5_000)?;
         check.range("node.append_queue_bytes", node.append_queue_bytes, 65_536..=1_073_741_824)?;
+        check.range("node.fanout_limit", node.fanout_limit, 2..=1_000)?;
         check.range("node.fold_interval_ms", node.fold_interval_ms, 0..=10_000)?;
         check.range("node.pool_size", node.pool_size, 1..=256)?;
         check.range("node.raft_heartbeat_ms", node.raft_heartbeat_ms, 10..=10_000)?;

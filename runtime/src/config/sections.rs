@@ -117,6 +117,8 @@ pub struct NodeTuning {
     pub append_batch_max: usize,
     /// Appends that wait for one lane; beyond, clients are told to come back.
     pub append_queue_bytes: usize,
+    /// Members of a group beyond which its messages reach mailboxes by interest, and no row is written for each.
+    pub fanout_limit: u64,
     /// Longest time for which a mailbox collects changes of its rows before it writes them.
     pub fold_interval_ms: u64,
     /// Connections per store, besides the committers'.
@@ -136,6 +138,7 @@ impl Default for NodeTuning {
             append_lanes_per_store: 1,
             append_batch_max: 500,
             append_queue_bytes: 16 * 1024 * 1024,
+            fanout_limit: 500,
             fold_interval_ms: 200,
             pool_size: 4,
             raft_heartbeat_ms: 50,
