@@ -1,7 +1,4 @@
-// The client proper: its parts, and what each push and each reply means to them. No DOM.
-//
-// Rules it keeps (docs/PROTOCOL.md): the log is ordered by `seq` only; an event already held is dropped, a hole is
-// filled from `history`; a conversation that a push names and nobody knew is looked up in `sync`.
+// The client proper: its parts, what the views ask of them, and which push is whose. No DOM.
 
 import { directConversationId } from "../model/ids.js";
 import { newestItem } from "../model/timeline.js";
@@ -11,6 +8,7 @@ import { Connection } from "./connection.js";
 import { Conversations } from "./conversations.js";
 import { History } from "./history.js";
 import { Inbox } from "./inbox.js";
+import { Intake } from "./intake.js";
 import { Marker } from "./marker.js";
 import { Members } from "./members.js";
 import { Names } from "./names.js";
@@ -33,6 +31,7 @@ export class Client {
   #sender;
   #history;
   #inbox;
+  #intake;
   #marker;
   #members;
   #names;
@@ -64,19 +63,37 @@ export class Client {
     this.presence = new Presence({ connection, changed });
     this.blocks = new Blocks({ connection, changed });
     this.typing = new Typing({ connection, changed });
-    this.#sender = new Sender({ connection, outbox: this.#outbox, acked: (event) => this.#take(event), changed });
+    this.#sender = new Sender({
+      connection,
+      outbox: this.#outbox,
+      acked: (event) => this.#intake.take(event),
+      changed,
+    });
     this.#history = new History({
       connection,
-      absorb: (conversation, events) => this.#absorb(conversation, events),
+      absorb: (conversation, events) => this.#intake.absorb(conversation, events),
       changed,
       isOpened: (conversation) => conversation === this.#opened,
     });
     this.#inbox = new Inbox({
       connection,
-      row: (row) => this.#applyRow(row),
+      row: (row) => this.#intake.row(row),
       reset: () => this.#conversations.all.forEach((conversation) => conversation.reset()),
       page: changed,
       done: () => this.#synced(),
+    });
+    this.#intake = new Intake({
+      me,
+      conversations: this.#conversations,
+      outbox: this.#outbox,
+      history: this.#history,
+      inbox: this.#inbox,
+      marker: this.#marker,
+      members: this.#members,
+      names: this.#names,
+      presence: this.presence,
+      typing: this.typing,
+      opened: () => this.#opened,
     });
     this.actions = new Actions({
       outbox: this.#outbox,
@@ -246,7 +263,7 @@ export class Client {
     this.#sender.flushAll();
     this.#inbox.welcomed(welcome);
     for (const conversation of this.#conversations.all) if (conversation.log.hasGap) this.#history.repair(conversation);
-    if (this.#opened) this.#look(this.#opened);
+    if (this.#opened) this.#intake.look(this.#opened);
     this.#history.preview(this.list());
     this.presence.welcomed();
     this.#watchPresence();
@@ -257,8 +274,8 @@ export class Client {
   }
 
   #push(type, data) {
-    if (type === "dm:new") this.#take(data.message);
-    else if (data.event) this.#take(data.event);
+    if (type === "dm:new") this.#intake.take(data.message);
+    else if (data.event) this.#intake.take(data.event);
     else if (type === "dm:receipt") this.#conversations.get(data.conversation_id)?.applyReceipt(data);
     else if (type === "dm:typing") this.typing.apply(data);
     else if (type === "presence") this.presence.apply(data);
@@ -272,56 +289,6 @@ export class Client {
     this.#history.preview(this.list());
     this.#watchPresence();
     this.#callbacks.changed();
-  }
-
-  #applyRow(row) {
-    const conversation = this.#conversations.ensure(row.conversation_id);
-    conversation.applyRow(row);
-    this.#marker.known(row.conversation_id, row.read_seq);
-    if (conversation === this.#opened) this.#look(conversation);
-    // Nobody looks at it: its newest events say enough, the rest is fetched when it is opened.
-    else if (conversation.log.hasGap) conversation.forgetEvents();
-  }
-
-  /** Whatever somebody who looks at it needs. */
-  #look(conversation) {
-    if (conversation.log.hasGap) this.#history.repair(conversation);
-    else this.#history.fill(conversation);
-    this.#members.load(conversation);
-  }
-
-  #take(event) {
-    const conversation = this.#conversations.ensure(event.conversation_id);
-    if (!conversation.exists) this.#meetConversation(conversation, event);
-    this.#names.heardFrom(event.sender_id);
-    this.#absorb(conversation, conversation.log.add(event));
-    if (conversation.log.hasGap) this.#history.repair(conversation);
-  }
-
-  #meetConversation(conversation, event) {
-    const me = this.user.user_id;
-    // Of the two users of a direct conversation the sender may be the other; if not, the row will tell.
-    const isDirect = directConversationId(event.sender_id, me) === event.conversation_id;
-    if (isDirect && !conversation.peerId) conversation.setPeer(event.sender_id);
-    this.#inbox.sync();
-  }
-
-  /** Events that became the newest of a window. */
-  #absorb(conversation, events) {
-    const isNew = !conversation.exists && events.length > 0;
-    let arrivedSeq = 0;
-    for (const event of events) {
-      conversation.applyEvent(event);
-      const mine = event.sender_id === this.user.user_id;
-      if (mine) this.#outbox.remove(event.temp_id);
-      if (event.kind === "message") this.typing.ended(conversation.id, event.sender_id);
-      if (event.kind === "message" && !mine) arrivedSeq = event.seq;
-    }
-    this.#outbox.dropSettled(conversation.id, conversation.log.lastSeq);
-    if (arrivedSeq > conversation.readSeq) this.#marker.delivered(conversation, arrivedSeq);
-    if (events.length > 0) this.#history.preview([conversation]);
-    if (conversation === this.#opened && isNew) this.#members.load(conversation);
-    if (isNew && conversation.peerId) this.presence.refresh(conversation.peerId);
   }
 
   #watchPresence() {

@@ -11,6 +11,8 @@ const BACKOFF_MAX_MS = 15_000;
 const COMMANDS_WAITING_MAX = 1_000;
 const CLOSE_NORMAL = 1000;
 const CLOSE_UNAUTHORIZED = 4401;
+/** Answers to `hello` after which the same token is of no use; the last one: the user is disabled. */
+const REFUSALS = ["unauthorized", "token_expired", "forbidden"];
 
 /** What a command was answered with, or `lost` where the connection went before the answer came. */
 export class CommandError extends Error {
@@ -141,7 +143,7 @@ export class Connection {
         this.#callbacks.welcome(welcome);
       },
       (error) => {
-        if (error.code === "unauthorized" || error.code === "token_expired") this.#refused(error.code);
+        if (REFUSALS.includes(error.code)) this.#refused(error.code);
         else this.#lost();
       },
     );

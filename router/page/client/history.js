@@ -105,11 +105,13 @@ export class History {
   #pump() {
     while (this.#fetching < FETCHES_AT_ONCE && this.#fetches.length > 0) {
       this.#fetching++;
-      this.#fetches.shift()().finally(() => {
-        this.#fetching--;
-        this.#changed();
-        this.#pump();
-      });
+      this.#fetches
+        .shift()()
+        .finally(() => {
+          this.#fetching--;
+          this.#changed();
+          this.#pump();
+        });
     }
   }
 }

@@ -41,7 +41,9 @@ export class Members {
     const members = [];
     for (let pages = 0; pages < PAGES_MAX; pages++) {
       const after = members.at(-1)?.user_id;
-      const page = await patiently(() => this.#connection.request("conversation:members", { ...query, after, limit: PAGE }));
+      const page = await patiently(() =>
+        this.#connection.request("conversation:members", { ...query, after, limit: PAGE }),
+      );
       members.push(...page.members);
       if (!page.has_more) return { members, hasMore: false };
     }

@@ -18,7 +18,9 @@ export class Outbox {
   constructor(userId, storage = localStorage) {
     this.#prefix = `${PREFIX}.${userId}.`;
     this.#storage = storage;
-    for (const key of Object.keys(storage).filter((key) => key.startsWith(this.#prefix)).sort()) {
+    for (const key of Object.keys(storage)
+      .filter((key) => key.startsWith(this.#prefix))
+      .sort()) {
       try {
         this.items.push({ type: "dm:send", ...JSON.parse(storage.getItem(key)), key });
       } catch {
@@ -47,7 +49,14 @@ export class Outbox {
     const order = String(Math.max(createdAtMs * 1000, this.#lastOrder() + 1)).padStart(17, "0");
     const tempId = newUlid(createdAtMs);
     const data = { ...fields, temp_id: tempId };
-    const item = { conversationId, createdAtMs, type, data, state: "pending", key: `${this.#prefix}${order}.${tempId}` };
+    const item = {
+      conversationId,
+      createdAtMs,
+      type,
+      data,
+      state: "pending",
+      key: `${this.#prefix}${order}.${tempId}`,
+    };
     this.items.push(item);
     this.#save(item);
     return item;

@@ -62,6 +62,8 @@ export class Presence {
       this.#subscribed.delete(id);
       this.#states.delete(id);
     }
-    await this.#connection.request("presence:unsubscribe", { user_ids: userIds }).catch((error) => report("presence", error));
+    await this.#connection
+      .request("presence:unsubscribe", { user_ids: userIds })
+      .catch((error) => report("presence", error));
   }
 }

@@ -28,7 +28,7 @@ export class Sender {
     if (this.#sending.has(conversationId) || !this.#connection.isOnline) return;
     this.#sending.add(conversationId);
     try {
-      for (let item; (item = this.#outbox.next(conversationId)); ) await this.#send(item);
+      for (let item; (item = this.#outbox.next(conversationId));) await this.#send(item);
     } catch (error) {
       // The connection went: `welcome` flushes again.
       report("send", error);

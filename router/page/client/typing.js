@@ -2,6 +2,8 @@
 
 /** It is shown for 6 s: said again well before. */
 const REPEAT_MS = 3_000;
+/** More often it is dropped. */
+const PAUSE_MS = 1_000;
 const EXPIRES_MAX_MS = 10_000;
 
 export class Typing {
@@ -11,6 +13,7 @@ export class Typing {
   #others = new Map();
   /** Conversation id → when it was last said; of what is not over. */
   #said = new Map();
+  #lastSaidMs = 0;
 
   constructor({ connection, changed }) {
     this.#connection = connection;
@@ -46,6 +49,7 @@ export class Typing {
     if (!conversation.exists || !conversation.isMember || conversation.isNotes) return;
     if (conversation.kind === "large_group") return;
     const saidMs = this.#said.get(conversation.id);
+    if (isTyping && Date.now() - this.#lastSaidMs < PAUSE_MS) return;
     if (isTyping ? saidMs !== undefined && Date.now() - saidMs < REPEAT_MS : saidMs === undefined) return;
     if (isTyping) this.#said.set(conversation.id, Date.now());
     else this.#said.delete(conversation.id);
@@ -58,6 +62,7 @@ export class Typing {
   }
 
   #say(conversationId, typing) {
+    this.#lastSaidMs = Date.now();
     // Nobody misses one that is lost.
     this.#connection.request("dm:typing", { conversation_id: conversationId, typing }).catch(() => {});
   }

@@ -11,7 +11,15 @@ export function groupText(event, { me, nameOf }) {
   const ids = (chosen) => chosen.map((member) => member.user_id);
   switch (event.kind) {
     case "created":
-      return createdText(who, event.name, names(ids(members).filter((id) => id !== sender), me, nameOf));
+      return createdText(
+        who,
+        event.name,
+        names(
+          ids(members).filter((id) => id !== sender),
+          me,
+          nameOf,
+        ),
+      );
     case "renamed":
       return `${who} named the group “${event.name}”`;
     case "joined":

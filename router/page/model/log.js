@@ -114,19 +114,18 @@ export class Log {
   /** Lets an event of the window have its effect on an earlier message, unless the message was read after it. */
   #apply(event) {
     if (!isRevision(event)) return;
+    if (event.kind === "delete") this.#forgetEdits(event.message_id);
     const index = event.message_seq - this.firstSeq;
     const message = this.#events[index];
     if (!message || message.id !== event.message_id || event.seq <= this.#asOf[index]) return;
     this.#events[index] = revise(message, event, this.#me);
     this.#asOf[index] = event.seq;
-    if (event.kind === "delete") this.#forgetEdits(message, index);
   }
 
-  #forgetEdits(message, index) {
-    for (let i = index + 1; i < this.#events.length; i++) {
-      const event = this.#events[i];
-      if (event.kind === "edit" && event.message_id === message.id) this.#events[i] = withoutContent(event);
-    }
+  #forgetEdits(messageId) {
+    this.#events.forEach((event, index) => {
+      if (event.kind === "edit" && event.message_id === messageId) this.#events[index] = withoutContent(event);
+    });
   }
 
   #takeAhead() {

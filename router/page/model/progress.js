@@ -12,5 +12,7 @@ export function progressOf(seq, { deliveredSeq, readSeq }) {
 /** Ids of the other members who have read an event, as far as members are known. */
 export function readersOf(event, members, me) {
   const others = [...members.values()].filter(({ user_id: id }) => id !== me && id !== event.sender_id);
-  return others.filter((member) => member.joined_seq <= event.seq && member.read_seq >= event.seq).map((it) => it.user_id);
+  return others
+    .filter((member) => member.joined_seq <= event.seq && member.read_seq >= event.seq)
+    .map((it) => it.user_id);
 }

@@ -12,7 +12,9 @@ const GROUP_MS = 5 * 60_000;
  * Items are of type `day`, `unread`, `line`, `change` (an outgoing change of the group) or `message`.
  */
 export function timeline(conversation, outgoing, { me, dayOf }) {
-  const later = outgoing.filter((item) => item.type === "dm:edit" || item.type === "dm:delete" || item.type === "dm:react");
+  const later = outgoing.filter(
+    (item) => item.type === "dm:edit" || item.type === "dm:delete" || item.type === "dm:react",
+  );
   const entries = [];
   for (const event of conversation.log.events) {
     if (event.kind === "message") entries.push(messageItem(event, conversation, later, me));
@@ -80,7 +82,8 @@ function foresee(item, change) {
     if (there === (way === "remove")) item.reactions = changeReactions(item.reactions, emoji, way, true);
     return;
   }
-  if (change.type === "dm:delete") Object.assign(item, { isDeleted: true, reactions: [], quote: null, attachments: [] });
+  if (change.type === "dm:delete")
+    Object.assign(item, { isDeleted: true, reactions: [], quote: null, attachments: [] });
   else Object.assign(item, { text: change.data.content, isEdited: true });
   if (change.state === "pending") item.progress = "pending";
 }

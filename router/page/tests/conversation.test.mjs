@@ -33,17 +33,27 @@ test("receipts of others only grow, and a read message was delivered", () => {
   it.applyReceipt({ user_id: ANA, delivered_seq: 4, read_seq: 6, read_message_no: 6 });
   it.applyReceipt({ user_id: BRUNO, delivered_seq: 8, read_seq: 2, read_message_no: 2 });
   assert.deepEqual(it.others, { deliveredSeq: 8, readSeq: 6 });
-  assert.deepEqual([6, 8, 9].map((seq) => it.progress(seq)), ["read", "delivered", "sent"]);
+  assert.deepEqual(
+    [6, 8, 9].map((seq) => it.progress(seq)),
+    ["read", "delivered", "sent"],
+  );
 });
 
 test("ticks follow the watermarks", () => {
   const others = { deliveredSeq: 5, readSeq: 3 };
-  assert.deepEqual([3, 5, 6].map((seq) => progressOf(seq, others)), ["read", "delivered", "sent"]);
+  assert.deepEqual(
+    [3, 5, 6].map((seq) => progressOf(seq, others)),
+    ["read", "delivered", "sent"],
+  );
 });
 
 test("readers of a message are those whose watermark is at it, without its sender and without me", () => {
   const member = (id, readSeq, joinedSeq = 1) => ({ user_id: id, read_seq: readSeq, joined_seq: joinedSeq });
-  const members = new Map([[ME, member(ME, 9)], [ANA, member(ANA, 9)], [BRUNO, member(BRUNO, 4)]]);
+  const members = new Map([
+    [ME, member(ME, 9)],
+    [ANA, member(ANA, 9)],
+    [BRUNO, member(BRUNO, 4)],
+  ]);
   assert.deepEqual(readersOf(message(4, { sender_id: ME }), members, ME), [ANA, BRUNO]);
   assert.deepEqual(readersOf(message(5, { sender_id: ME }), members, ME), [ANA]);
   assert.deepEqual(readersOf(message(5), members, ME), []);
@@ -82,7 +92,14 @@ test("members follow the events, roles too, and an owner who leaves has an heir"
   assert.equal(it.memberCount, 3);
   it.applyEvent(group(6, "role_changed", { members: [{ user_id: ME, role: "admin" }] }));
   assert.ok(it.mayAs("admin") && !it.mayAs("owner"));
-  it.applyEvent(group(7, "left", { members: [{ user_id: ANA, role: "member" }, { user_id: ME, role: "owner" }] }));
+  it.applyEvent(
+    group(7, "left", {
+      members: [
+        { user_id: ANA, role: "member" },
+        { user_id: ME, role: "owner" },
+      ],
+    }),
+  );
   assert.equal(it.role, "owner");
   assert.equal(it.isMember, true);
   assert.deepEqual([...it.members.keys()], [ME, BRUNO]);

@@ -37,7 +37,13 @@ test("earlier pages are not news, and pages that do not touch the window are ign
 
 test("an edit, a reaction and a deletion apply to the message that they are about", () => {
   const log = new Log(ME);
-  for (const event of [message(1), message(2), edit(3, 1, "new"), reaction(4, 1, "👍"), reaction(5, 1, "👍", "add", { sender_id: ME })]) {
+  for (const event of [
+    message(1),
+    message(2),
+    edit(3, 1, "new"),
+    reaction(4, 1, "👍"),
+    reaction(5, 1, "👍", "add", { sender_id: ME }),
+  ]) {
     log.add(event);
   }
   const { content, edited_at_ms: editedAtMs, reactions } = log.find("E1");

@@ -4,21 +4,7 @@ import { test } from "node:test";
 import { OUTBOX_MAX, Outbox } from "../client/outbox.js";
 import { mentionsIn } from "../model/mentions.js";
 import { ANA, BRUNO, ME } from "./support/events.mjs";
-
-/** What of localStorage the outbox uses: keys are own properties. */
-class Storage {
-  getItem(key) {
-    return this[key] ?? null;
-  }
-
-  setItem(key, value) {
-    this[key] = value;
-  }
-
-  removeItem(key) {
-    delete this[key];
-  }
-}
+import { Storage } from "./support/storage.mjs";
 
 test("what was not acknowledged survives a reload, in order, with its temp_id and its payload", () => {
   const storage = new Storage();
@@ -64,7 +50,10 @@ test("it has an end", () => {
 });
 
 test("whole names after an @ are mentions", () => {
-  const members = new Map([[ANA, {}], [BRUNO, {}]]);
+  const members = new Map([
+    [ANA, {}],
+    [BRUNO, {}],
+  ]);
   const nameOf = (id) => ({ [ANA]: "ana", [BRUNO]: "bruno" })[id];
   assert.deepEqual(mentionsIn("¿vienes, @Ana?", members, nameOf), [ANA]);
   assert.deepEqual(mentionsIn("@bruno y @ana", members, nameOf), [ANA, BRUNO]);

@@ -26,7 +26,14 @@ const types = (items) => items.map((item) => item.type);
 const messages = (items) => items.filter((item) => item.type === "message");
 
 test("only messages are bubbles, and what happened to the group is a line", () => {
-  const it = holding(group(1, "created", { name: "g", members: [] }), message(2), edit(3, 2, "new"), reaction(4, 2, "👍"), message(5), deletion(6, 5));
+  const it = holding(
+    group(1, "created", { name: "g", members: [] }),
+    message(2),
+    edit(3, 2, "new"),
+    reaction(4, 2, "👍"),
+    message(5),
+    deletion(6, 5),
+  );
   const items = timeline(it, [], options);
   assert.deepEqual(types(items), ["day", "line", "message", "message"]);
   const [first, second] = messages(items);
@@ -35,20 +42,37 @@ test("only messages are bubbles, and what happened to the group is a line", () =
 });
 
 test("days and senders part messages; a new day begins with a line", () => {
-  const it = holding(message(1), message(2), message(3, { sender_id: ME }), message(4, { sender_id: ME, created_at_ms: DAY_MS }));
+  const it = holding(
+    message(1),
+    message(2),
+    message(3, { sender_id: ME }),
+    message(4, { sender_id: ME, created_at_ms: DAY_MS }),
+  );
   const items = timeline(it, [], options);
   assert.deepEqual(types(items), ["day", "message", "message", "message", "day", "message"]);
-  assert.deepEqual(messages(items).map((item) => [item.startsGroup, item.endsGroup]), [[true, false], [false, true], [true, true], [true, true]]);
+  assert.deepEqual(
+    messages(items).map((item) => [item.startsGroup, item.endsGroup]),
+    [
+      [true, false],
+      [false, true],
+      [true, true],
+      [true, true],
+    ],
+  );
 });
 
 test("what waits in the outbox is shown as if it had happened", () => {
   const it = holding(message(1, { sender_id: ME }), message(2));
-  const items = timeline(it, [
-    outgoing("dm:edit", { message_id: "E1", content: "better" }),
-    outgoing("dm:react", { message_id: "E2", emoji: "👍" }),
-    outgoing("dm:send", { content: "later", reply_to: "E2" }),
-    outgoing("conversation:rename", { name: "n" }),
-  ], options);
+  const items = timeline(
+    it,
+    [
+      outgoing("dm:edit", { message_id: "E1", content: "better" }),
+      outgoing("dm:react", { message_id: "E2", emoji: "👍" }),
+      outgoing("dm:send", { content: "later", reply_to: "E2" }),
+      outgoing("conversation:rename", { name: "n" }),
+    ],
+    options,
+  );
   assert.deepEqual(types(items), ["day", "message", "message", "message", "change"]);
   const [edited, liked, sent] = messages(items);
   assert.deepEqual([edited.text, edited.progress], ["better", "pending"]);

@@ -41,13 +41,20 @@ export class ChatView {
     this.#me = avatar(client.user.user_id, "?");
     this.#myName = h("span", { class: "my-name", testid: "me" });
     this.#connection = h("span", { class: "connection", role: "status", testid: "connection" });
-    const profile = { "aria-label": "Your profile", title: "Your profile", testid: "profile", onclick: () => openProfileDialog(client) };
+    const profile = {
+      "aria-label": "Your profile",
+      title: "Your profile",
+      testid: "profile",
+      onclick: () => openProfileDialog(client),
+    };
     const me = h("span", { class: "me" }, this.#myName, this.#connection);
     const avatarButton = h("button", { class: "profile-button", type: "button", ...profile }, this.#me);
     const bar = [
       avatarButton,
       me,
-      iconButton("New group", "new-group", icons.people, () => openGroupDialog(client, { findUser: find, created: go })),
+      iconButton("New group", "new-group", icons.people, () =>
+        openGroupDialog(client, { findUser: find, created: go }),
+      ),
       iconButton("Sign out", "sign-out", icons.signOut, () => this.#leave(signOut)),
     ];
     this.#bannerText = h("span", {});
@@ -161,7 +168,11 @@ export class ChatView {
 }
 
 function iconButton(label, testid, icon, onclick) {
-  return h("button", { class: "icon-button", type: "button", "aria-label": label, title: label, testid, onclick }, icon());
+  return h(
+    "button",
+    { class: "icon-button", type: "button", "aria-label": label, title: label, testid, onclick },
+    icon(),
+  );
 }
 
 function offlineText(retryAtMs) {

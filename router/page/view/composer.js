@@ -39,7 +39,11 @@ export class Composer {
     this.#error = h("p", { class: "form-error", role: "alert", testid: "composer-error" });
     this.#aboutText = h("span", { class: "about-text" });
     const cancelLabel = { "aria-label": "Cancel", title: "Cancel", testid: "cancel-mode" };
-    const cancel = h("button", { class: "icon-button", type: "button", ...cancelLabel, onclick: () => this.#cancel() }, icons.close());
+    const cancel = h(
+      "button",
+      { class: "icon-button", type: "button", ...cancelLabel, onclick: () => this.#cancel() },
+      icons.close(),
+    );
     this.#about = h("div", { class: "about", hidden: true, testid: "about" }, this.#aboutText, cancel);
     const sendLabel = { "aria-label": "Send", title: "Send", testid: "send" };
     this.element = h(

@@ -24,8 +24,17 @@ export class ConversationBar {
     this.#title = h("h2", { testid: "peer-name" });
     this.#status = h("p", { class: "status", testid: "peer-status" });
     const backLabel = { "aria-label": "Back to the list", testid: "back", onclick: back };
-    const moreLabel = { "aria-label": "Menu of this conversation", title: "Menu", "aria-haspopup": "menu", testid: "conversation-menu" };
-    this.#more = h("button", { class: "icon-button", type: "button", ...moreLabel, onclick: () => this.#menu() }, icons.more());
+    const moreLabel = {
+      "aria-label": "Menu of this conversation",
+      title: "Menu",
+      "aria-haspopup": "menu",
+      testid: "conversation-menu",
+    };
+    this.#more = h(
+      "button",
+      { class: "icon-button", type: "button", ...moreLabel, onclick: () => this.#menu() },
+      icons.more(),
+    );
     this.element = h(
       "header",
       { class: "bar" },
@@ -71,7 +80,8 @@ export class ConversationBar {
   }
 
   #block(name) {
-    const text = "Neither of you can write to the other here, or see when the other is online. Groups are not concerned.";
+    const text =
+      "Neither of you can write to the other here, or see when the other is online. Groups are not concerned.";
     confirmed({ title: `Block ${name}?`, text, action: "Block" }, () => this.#setBlocked(true));
   }
 

@@ -53,7 +53,8 @@ export class ConversationView {
     this.#thread.show(conversation);
     this.render();
     this.#composer.resize();
-    this.#composer.focus();
+    // Where a keyboard would slide over the page, it waits until it is asked for.
+    if (!matchMedia("(pointer: coarse)").matches) this.#composer.focus();
   }
 
   render() {
@@ -69,13 +70,20 @@ export class ConversationView {
 
   #renderNotice(conversation, title) {
     const isBlocked = conversation.peerId !== null && this.#client.blocks.has(conversation.peerId);
-    const reason = isBlocked ? `You have blocked ${title}.` : conversation.isMember ? "" : "You are no longer a member of this group.";
+    const reason = isBlocked
+      ? `You have blocked ${title}.`
+      : conversation.isMember
+        ? ""
+        : "You are no longer a member of this group.";
     this.#notice.hidden = reason === "";
     this.#composer.element.hidden = reason !== "";
     if (this.#notice.dataset.reason === reason) return;
     this.#notice.dataset.reason = reason;
-    const unblock = () => this.#client.setBlocked(conversation.peerId, false).catch((error) => console.warn("unblock:", error.message));
-    const button = isBlocked ? h("button", { class: "link", type: "button", testid: "unblock", onclick: unblock }, "Unblock") : null;
+    const unblock = () =>
+      this.#client.setBlocked(conversation.peerId, false).catch((error) => console.warn("unblock:", error.message));
+    const button = isBlocked
+      ? h("button", { class: "link", type: "button", testid: "unblock", onclick: unblock }, "Unblock")
+      : null;
     this.#notice.replaceChildren(h("span", {}, reason), ...(button ? [button] : []));
   }
 

@@ -7,8 +7,19 @@ import * as icons from "./icons.js";
 export function openDialog({ title, testid, className = "", closed }, ...content) {
   const dialog = h("dialog", { class: `dialog ${className}`, testid, "aria-label": title });
   const label = { "aria-label": "Close", title: "Close", testid: "dialog-close" };
-  const closeButton = h("button", { class: "icon-button", type: "button", ...label, onclick: () => dialog.close() }, icons.close());
-  dialog.append(h("div", { class: "dialog-body" }, h("header", { class: "dialog-bar" }, h("h2", {}, title), closeButton), ...content));
+  const closeButton = h(
+    "button",
+    { class: "icon-button", type: "button", ...label, onclick: () => dialog.close() },
+    icons.close(),
+  );
+  dialog.append(
+    h(
+      "div",
+      { class: "dialog-body" },
+      h("header", { class: "dialog-bar" }, h("h2", {}, title), closeButton),
+      ...content,
+    ),
+  );
   dialog.addEventListener("pointerdown", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("close", () => {
     dialog.remove();
@@ -32,7 +43,11 @@ export function confirmed({ title, text, action }, act) {
       "div",
       { class: "dialog-buttons" },
       h("button", { class: "secondary", type: "button", onclick: () => dialog.close() }, "Cancel"),
-      h("button", { class: "primary danger", type: "button", autofocus: true, testid: "confirm-yes", onclick: go }, action),
+      h(
+        "button",
+        { class: "primary danger", type: "button", autofocus: true, testid: "confirm-yes", onclick: go },
+        action,
+      ),
     ),
   );
 }

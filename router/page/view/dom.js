@@ -76,7 +76,7 @@ export function setAvatar(element, id, name) {
 }
 
 function initials(name) {
-  const words = name.split(/[\s_-]+/).filter(Boolean);
+  const words = name.match(/[\p{L}\p{N}]+/gu) ?? [];
   const first = [...(words[0] ?? "?")][0];
   const second = words.length > 1 ? [...words.at(-1)][0] : "";
   return (first + second).toUpperCase();

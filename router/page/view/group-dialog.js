@@ -8,7 +8,14 @@ export const GROUP_NAME_MAX = 64;
 
 /** `created(conversation)` is called with a group that is on its way. */
 export function openGroupDialog(client, { findUser, created }) {
-  const name = h("input", { id: "group-name", type: "text", maxlength: GROUP_NAME_MAX, required: true, autocomplete: "off", testid: "group-name" });
+  const name = h("input", {
+    id: "group-name",
+    type: "text",
+    maxlength: GROUP_NAME_MAX,
+    required: true,
+    autocomplete: "off",
+    testid: "group-name",
+  });
   const people = new PeopleInput({ findUser, label: "Members", testid: "group-member" });
   const error = h("p", { class: "form-error", role: "alert" });
   const submit = async (event) => {
@@ -16,7 +23,10 @@ export function openGroupDialog(client, { findUser, created }) {
     const title = name.value.trim();
     const userIds = title ? await people.take() : null;
     if (!userIds) return;
-    const group = client.actions.createGroup(title, userIds.filter((id) => id !== client.user.user_id));
+    const group = client.actions.createGroup(
+      title,
+      userIds.filter((id) => id !== client.user.user_id),
+    );
     if (!group) return setText(error, "Too much is waiting to be sent. Wait for the connection to come back.");
     dialog.close();
     created(group);

@@ -25,17 +25,39 @@ export class MembersDialog {
   constructor(client, conversation, { findUser, closed }) {
     this.#client = client;
     this.#conversation = conversation;
-    this.#name = h("input", { type: "text", maxlength: GROUP_NAME_MAX, required: true, autocomplete: "off", "aria-label": "Name of the group", testid: "rename-name" });
+    this.#name = h("input", {
+      type: "text",
+      maxlength: GROUP_NAME_MAX,
+      required: true,
+      autocomplete: "off",
+      "aria-label": "Name of the group",
+      testid: "rename-name",
+    });
     this.#name.value = conversation.name ?? "";
     const renameButton = h("button", { class: "secondary", type: "submit", testid: "rename-submit" }, "Rename");
-    this.#rename = h("form", { class: "inline-form", onsubmit: (event) => this.#renamed(event) }, this.#name, renameButton);
+    this.#rename = h(
+      "form",
+      { class: "inline-form", onsubmit: (event) => this.#renamed(event) },
+      this.#name,
+      renameButton,
+    );
     const people = new PeopleInput({ findUser, label: "People to add", testid: "add-member" });
     const addButton = h("button", { class: "secondary", type: "submit", testid: "add-submit" }, "Add");
-    this.#add = h("form", { class: "inline-form", onsubmit: (event) => this.#added(event, people) }, people.element, addButton);
+    this.#add = h(
+      "form",
+      { class: "inline-form", onsubmit: (event) => this.#added(event, people) },
+      people.element,
+      addButton,
+    );
     this.#count = h("h3", { testid: "member-count" });
     this.#list = h("ul", { class: "members", "aria-label": "Members" });
     this.#more = h("p", { class: "quiet" });
-    this.#leave = h("button", { class: "menu-item danger", type: "button", testid: "leave", onclick: () => this.#left() }, icons.signOut(), "Leave the group");
+    this.#leave = h(
+      "button",
+      { class: "menu-item danger", type: "button", testid: "leave", onclick: () => this.#left() },
+      icons.signOut(),
+      "Leave the group",
+    );
     const options = { title: "Group", testid: "members-dialog", className: "sheet", closed };
     this.#dialog = openDialog(options, this.#rename, this.#add, this.#count, this.#list, this.#more, this.#leave);
     this.render();
@@ -49,7 +71,13 @@ export class MembersDialog {
     const count = conversation.memberCount;
     setText(this.#count, count === null ? "Members" : count === 1 ? "1 member" : `${count.toLocaleString()} members`);
     const members = [...(conversation.members?.values() ?? [])].sort((a, b) => this.#compare(a, b));
-    reconcile(this.#list, members, (it) => it.user_id, (it) => this.#make(it), (element, it) => this.#update(element, it));
+    reconcile(
+      this.#list,
+      members,
+      (it) => it.user_id,
+      (it) => this.#make(it),
+      (element, it) => this.#update(element, it),
+    );
     const unlisted = (count ?? 0) - members.length;
     setText(this.#more, conversation.hasMoreMembers && unlisted > 0 ? `and ${unlisted.toLocaleString()} more` : "");
   }
@@ -91,7 +119,13 @@ export class MembersDialog {
     const { user_id: id, role } = member;
     const { actions } = this.#client;
     const give = (wanted, text) => () =>
-      role === wanted ? [] : [menuItem(text, icons.shield, () => actions.setRole(this.#conversation, id, wanted), { testid: `role-${wanted}` })];
+      role === wanted
+        ? []
+        : [
+            menuItem(text, icons.shield, () => actions.setRole(this.#conversation, id, wanted), {
+              testid: `role-${wanted}`,
+            }),
+          ];
     const roles = [give("admin", "Make admin"), give("owner", "Make owner"), give("member", "Make plain member")];
     const items = this.#conversation.mayAs("owner") ? roles.flatMap((items) => items()) : [];
     const remove = () => actions.removeMember(this.#conversation, id);

@@ -6,14 +6,19 @@ const MARGIN_PX = 8;
 
 /** `parts`: items and other elements; an item's action runs once the menu is gone. */
 export function openMenu(anchor, label, ...parts) {
-  const menu = h("div", { class: "menu", role: "menu", popover: "auto", "aria-label": label, testid: "menu", onkeydown: moveFocus }, ...parts);
+  const opener = document.activeElement;
+  const menu = h(
+    "div",
+    { class: "menu", role: "menu", popover: "auto", "aria-label": label, testid: "menu", onkeydown: moveFocus },
+    ...parts,
+  );
   // What is outside of a modal dialog cannot be clicked.
   (anchor.closest("dialog") ?? document.body).append(menu);
   menu.addEventListener("toggle", ({ newState }) => {
     if (newState !== "closed") return;
     const hadFocus = menu.contains(document.activeElement) || document.activeElement === document.body;
     menu.remove();
-    if (hadFocus) anchor.focus({ preventScroll: true });
+    if (hadFocus) opener?.focus({ preventScroll: true });
   });
   menu.showPopover();
   place(menu, anchor.getBoundingClientRect());

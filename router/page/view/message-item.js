@@ -22,10 +22,25 @@ export function makeMessage(item, thread) {
     reactions: h("ul", { class: "reactions", "aria-label": "Reactions", hidden: true, testid: "reactions" }),
     failures: h("div", { class: "failures", role: "alert" }),
   };
-  const element = h("li", { class: `message ${item.mine ? "mine" : "theirs"}`, "data-mine": String(item.mine), testid: "message" });
-  const menu = (anchor) => element.item.event && openMessageMenu(thread.client, thread.conversation, element.item, anchor, thread);
-  const react = { "aria-label": "React", title: "React", onclick: (event) => openReactionMenu(thread.client, thread.conversation, element.item, event.currentTarget) };
-  const more = { "aria-label": "More", title: "More", testid: "message-more", onclick: (event) => menu(event.currentTarget) };
+  const element = h("li", {
+    class: `message ${item.mine ? "mine" : "theirs"}`,
+    "data-mine": String(item.mine),
+    role: "article",
+    testid: "message",
+  });
+  const menu = (anchor) =>
+    element.item.event && openMessageMenu(thread.client, thread.conversation, element.item, anchor, thread);
+  const react = {
+    "aria-label": "React",
+    title: "React",
+    onclick: (event) => openReactionMenu(thread.client, thread.conversation, element.item, event.currentTarget),
+  };
+  const more = {
+    "aria-label": "More",
+    title: "More",
+    testid: "message-more",
+    onclick: (event) => menu(event.currentTarget),
+  };
   parts.react = h("button", { class: "act react", type: "button", tabindex: -1, ...react }, icons.smile());
   parts.more = h("button", { class: "act", type: "button", tabindex: -1, ...more }, icons.more());
   const meta = h("span", { class: "meta" }, parts.edited, parts.time, parts.tick);
@@ -39,9 +54,13 @@ export function makeMessage(item, thread) {
   element.addEventListener("keydown", (event) => {
     if (event.target !== element || (event.key !== "Enter" && event.key !== "ContextMenu")) return;
     event.preventDefault();
-    menu(element);
+    menu(bubble);
   });
-  element.append(h("div", { class: "line" }, bubble, h("div", { class: "acts" }, parts.react, parts.more)), parts.reactions, parts.failures);
+  element.append(
+    h("div", { class: "line" }, bubble, h("div", { class: "acts" }, parts.react, parts.more)),
+    parts.reactions,
+    parts.failures,
+  );
   element.parts = parts;
   return element;
 }
@@ -73,7 +92,7 @@ export function updateMessage(element, item, thread) {
   parts.time.title = exactTime(item.atMs);
   if (item.mine) setTick(parts.tick, item.progress);
   parts.react.hidden = !item.event || item.isDeleted || !conversation.isMember;
-  parts.more.hidden = !item.event;
+  parts.more.hidden = !item.event || item.isDeleted;
   updateReactions(parts.reactions, item, thread);
   updateFailures(parts.failures, item.failures, client);
 }
@@ -108,9 +127,20 @@ function updateReactions(element, item, { client, conversation }) {
   element.dataset.key = key;
   const chips = item.reactions.map(({ emoji, count, mine }) => {
     const label = `${emoji}, ${count}${mine ? ", yours too: take back" : ": add yours"}`;
-    const properties = { class: "reaction", type: "button", "aria-pressed": String(mine), "aria-label": label, testid: "reaction" };
-    const toggle = (event) => toggleReaction(client, conversation, event.currentTarget.closest("li.message").item, emoji);
-    return h("li", {}, h("button", { ...properties, onclick: toggle }, emoji, h("span", { class: "count" }, String(count))));
+    const properties = {
+      class: "reaction",
+      type: "button",
+      "aria-pressed": String(mine),
+      "aria-label": label,
+      testid: "reaction",
+    };
+    const toggle = (event) =>
+      toggleReaction(client, conversation, event.currentTarget.closest("li.message").item, emoji);
+    return h(
+      "li",
+      {},
+      h("button", { ...properties, onclick: toggle }, emoji, h("span", { class: "count" }, String(count))),
+    );
   });
   element.replaceChildren(...chips);
 }

@@ -21,13 +21,20 @@ export function openMessageMenu(client, conversation, item, anchor, compose) {
     parts.push(menuItem("Reply", icons.reply, () => compose.reply(event), { testid: "menu-reply" }));
   }
   if (item.text && !item.isDeleted && navigator.clipboard) {
-    parts.push(menuItem("Copy text", icons.copy, () => navigator.clipboard.writeText(item.text), { testid: "menu-copy" }));
+    parts.push(
+      menuItem("Copy text", icons.copy, () => navigator.clipboard.writeText(item.text), { testid: "menu-copy" }),
+    );
   }
   if (isEditable(event, me) && conversation.isMember) {
     parts.push(menuItem("Edit", icons.pencil, () => compose.edit(event), { testid: "menu-edit" }));
   }
   if (!item.isDeleted && (mine ? conversation.isMember : conversation.mayAs("admin"))) {
-    parts.push(menuItem("Delete", icons.trash, () => askToErase(client, conversation, event), { danger: true, testid: "menu-delete" }));
+    parts.push(
+      menuItem("Delete", icons.trash, () => askToErase(client, conversation, event), {
+        danger: true,
+        testid: "menu-delete",
+      }),
+    );
   }
   const readers = conversation.members ? readersOf(event, conversation.members, me) : [];
   if (mine && conversation.isGroup && readers.length > 0) {
@@ -56,8 +63,18 @@ function reactionBar(client, conversation, item) {
   const quick = QUICK_REACTIONS.map((emoji) => {
     const mine = item.reactions.some((reaction) => reaction.emoji === emoji && reaction.mine);
     const label = mine ? `Take back ${emoji}` : `React with ${emoji}`;
-    const properties = { class: "emoji", type: "button", role: "menuitemcheckbox", "aria-checked": String(mine), "aria-label": label };
-    return h("button", { ...properties, testid: "react", onclick: (event) => react(emoji, event.currentTarget) }, emoji);
+    const properties = {
+      class: "emoji",
+      type: "button",
+      role: "menuitemcheckbox",
+      "aria-checked": String(mine),
+      "aria-label": label,
+    };
+    return h(
+      "button",
+      { ...properties, testid: "react", onclick: (event) => react(emoji, event.currentTarget) },
+      emoji,
+    );
   });
   return h("div", { class: "reaction-bar" }, ...quick, anyEmoji(react));
 }
@@ -71,7 +88,14 @@ function anyEmoji(react) {
     event.preventDefault();
     if (new TextEncoder().encode(emoji).length <= EMOJI_BYTES_MAX) react(emoji, event.target);
   };
-  return h("input", { class: "any-emoji", type: "text", autocomplete: "off", ...label, testid: "any-emoji", onkeydown: key });
+  return h("input", {
+    class: "any-emoji",
+    type: "text",
+    autocomplete: "off",
+    ...label,
+    testid: "any-emoji",
+    onkeydown: key,
+  });
 }
 
 function askToErase(client, conversation, event) {

@@ -7,7 +7,14 @@ const NAME_MAX = 64;
 
 export function openProfileDialog(client) {
   const { user } = client;
-  const name = h("input", { id: "my-name", type: "text", maxlength: NAME_MAX, required: true, autocomplete: "off", testid: "profile-name" });
+  const name = h("input", {
+    id: "my-name",
+    type: "text",
+    maxlength: NAME_MAX,
+    required: true,
+    autocomplete: "off",
+    testid: "profile-name",
+  });
   name.value = user.name ?? "";
   const shares = h("input", { type: "checkbox", role: "switch", class: "switch", testid: "profile-presence" });
   shares.checked = user.shares_presence !== false;

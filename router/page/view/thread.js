@@ -51,7 +51,13 @@ export class Thread {
     const items = timeline(this.#conversation, outgoing, { me: this.#client.user.user_id, dayOf });
     const context = this.#context();
     const update = (element, item) => this.#update(element, item, context);
-    reconcile(this.#list, items, (item) => item.key, (item) => this.#make(item, context), update);
+    reconcile(
+      this.#list,
+      items,
+      (item) => item.key,
+      (item) => this.#make(item, context),
+      update,
+    );
     this.#moveTabStop();
     setText(this.#top, topText(this.#conversation, items.length > 0, this.#client.state));
     if (this.#stickToBottom) this.keepAtBottom();
@@ -80,7 +86,7 @@ export class Thread {
     const line = (name, text, role) => h("li", { class: name, role, testid: name }, h("span", {}, text));
     if (item.type === "day") return line("day", dayTitle(item.atMs), "separator");
     if (item.type === "unread") return line("unread-line", "New messages", "separator");
-    return line("event", "");
+    return line("event", "", "note");
   }
 
   #update(element, item, context) {

@@ -42,6 +42,7 @@ pub static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "client/conversations.js",
         "client/history.js",
         "client/inbox.js",
+        "client/intake.js",
         "client/marker.js",
         "client/members.js",
         "client/memory.js",

@@ -81,6 +81,8 @@ async fn two_people_chat_in_the_page_across_two_routers() {
     let all = ["¡Hola, Bruno!", answer, "Claro que sí", "Llevo el libro"];
     shows(&ana, &all).await;
     shows(&bruno, &all).await;
+    ana.wait_for("document.querySelector('[data-testid=peer-status]').textContent === 'online'").await;
+    ana.wait_for(&format!("{MESSAGES}.at(-1).querySelector('[data-testid=tick]').dataset.state === 'read'")).await;
     ana.screenshot(&picture("page-wide-light.png")).await;
     bruno.screenshot(&picture("page-phone-dark.png")).await;
 
@@ -142,6 +144,81 @@ async fn a_page_that_lost_its_connection_comes_back_in_order_with_what_was_misse
     shows(&bruno, &all).await;
     let seqs: Vec<String> = ana.eval(&format!("{MESSAGES}.map((it) => it.dataset.seq)")).await;
     assert_eq!(seqs, (1..=all.len()).map(|seq| seq.to_string()).collect::<Vec<_>>());
+
+    for page in [&ana, &bruno] {
+        assert_eq!(unexpected_errors(page).await, Vec::<String>::new());
+    }
+}
+
+/// Opens the menu of the newest message that has this text, and chooses from it.
+async fn choose(page: &Page, text: &str, item: &str) {
+    let text = serde_json::to_string(text).expect("text is JSON");
+    let has_text = format!("(it) => it.querySelector('[data-testid=message-text]').textContent === {text}");
+    page.click_on(&format!("{MESSAGES}.findLast({has_text})?.querySelector('[data-testid=message-more]')")).await;
+    page.click(item).await;
+}
+
+#[tokio::test]
+async fn a_group_in_the_page_shows_what_happens_to_it_and_to_its_messages() {
+    let cluster = Cluster::builder().start().await;
+    let browser = Browser::launch().await;
+    let (ana, bruno) = (browser.page(&cluster.router_url(1)).await, browser.page(&cluster.router_url(2)).await);
+    ana.resize(1100, 720).await;
+    bruno.resize(360, 700).await;
+    bruno.prefer(ColourScheme::Dark).await;
+    sign_in(&ana, "ana").await;
+    sign_in(&bruno, "bruno").await;
+
+    // What is written before the group is there waits for it.
+    ana.click("new-group").await;
+    ana.fill("group-name", "Libros").await;
+    ana.fill("group-member", "bruno").await;
+    ana.press("Enter").await;
+    ana.click("group-create").await;
+    write(&ana, "Bienvenidos").await;
+    shows(&ana, &["Bienvenidos"]).await;
+
+    // What happened to the group is a line, not a message.
+    bruno.wait_for("document.querySelector('[data-testid=conversation][data-name=Libros]')").await;
+    open(&bruno, "Libros").await;
+    shows(&bruno, &["Bienvenidos"]).await;
+    let lines = "[...document.querySelectorAll('[data-testid=event]')].map((it) => it.textContent)";
+    bruno.wait_for(&format!("{lines}.includes('ana created the group “Libros” with you')")).await;
+    ana.wait_for(&format!("{MESSAGES}.at(-1).querySelector('[data-testid=tick]').dataset.state === 'read'")).await;
+
+    // Reactions, edits and deletions change the message that they are about, on both sides.
+    choose(&bruno, "Bienvenidos", "react").await;
+    for page in [&ana, &bruno] {
+        page.wait_for("document.querySelector('[data-testid=reaction]')?.textContent === '👍1'").await;
+    }
+    choose(&ana, "Bienvenidos", "menu-edit").await;
+    write(&ana, "Bienvenidos a todos").await;
+    for page in [&ana, &bruno] {
+        shows(page, &["Bienvenidos a todos"]).await;
+    }
+    bruno.fill("composer", "Gra").await;
+    ana.wait_for("document.querySelector('[data-testid=peer-status]').textContent === 'bruno is typing…'").await;
+    choose(&bruno, "Bienvenidos a todos", "menu-reply").await;
+    write(&bruno, "Gracias").await;
+    ana.wait_for("document.querySelector('[data-testid=quote]:not([hidden])')?.textContent.includes('a todos')").await;
+    ana.screenshot(&picture("page-group-wide-light.png")).await;
+    bruno.screenshot(&picture("page-group-phone-dark.png")).await;
+    choose(&ana, "Bienvenidos a todos", "menu-delete").await;
+    ana.click("confirm-yes").await;
+    for page in [&ana, &bruno] {
+        shows(page, &["Message deleted", "Gracias"]).await;
+        page.wait_for("!document.querySelector('[data-testid=reaction]')").await;
+    }
+
+    // Who is removed sees that, and can write no more.
+    ana.click("conversation-menu").await;
+    ana.click("menu-members").await;
+    let member =
+        "[...document.querySelectorAll('[data-testid=member]')].find((it) => it.textContent.startsWith('Bbruno'))";
+    ana.click_on(&format!("{member}?.querySelector('[data-testid=member-menu]')")).await;
+    ana.click("remove-member").await;
+    bruno.wait_for(&format!("{lines}.includes('ana removed you')")).await;
+    bruno.wait_for("document.querySelector('[data-testid=composer]').getClientRects().length === 0").await;
 
     for page in [&ana, &bruno] {
         assert_eq!(unexpected_errors(page).await, Vec::<String>::new());
