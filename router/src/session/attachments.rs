@@ -138,18 +138,22 @@ fn misplaced(routes: &Routes, registry: &Registry) -> Vec<(Arc<Mailslot>, UserId
 
 /// Watches anew whom sessions watch elsewhere than they should. How many sessions have to be tried again.
 async fn renew(routes: &Routes, registry: &Registry) -> usize {
-    let mut misplaced = Vec::new();
+    let mut watchers = Vec::new();
     registry.for_each(|mailslot| {
-        let target = |user| routes.target(Key::User(user)).ok().map(|target| target.attachment);
-        let users = mailslot.misplaced_watches(target);
-        if !users.is_empty() {
-            misplaced.push((mailslot.clone(), users));
+        if mailslot.watches_anybody() {
+            watchers.push(mailslot.clone());
         }
     });
-    let renewals = stream::iter(misplaced).map(|(mailslot, users)| async move {
+    let target = |user| routes.target(Key::User(user)).ok().map(|target| target.attachment);
+    let renewals = stream::iter(watchers).map(|mailslot| async move {
+        let users = mailslot.misplaced_watches(target);
+        if users.is_empty() {
+            return false;
+        }
         let deadline = Instant::now() + ATTACH_TIMEOUT;
-        metrics::counter!(WATCHES_RENEWED).increment(users.len() as u64);
-        presence::renew(routes, &mailslot, &users, deadline).await.is_err()
+        let renewed = presence::renew(routes, &mailslot, &users, deadline).await;
+        metrics::counter!(WATCHES_RENEWED).increment(if renewed.is_ok() { users.len() as u64 } else { 0 });
+        renewed.is_err()
     });
     renewals.buffer_unordered(ATTACHES_AT_ONCE).filter(|failed| std::future::ready(*failed)).count().await
 }

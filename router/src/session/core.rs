@@ -128,6 +128,7 @@ enum Phase {
         identity: Identity,
         /// What came meanwhile.
         waiting: Vec<(Option<CommandId>, Command)>,
+        standing: Option<Standing>,
     },
     Active {
         identity: Identity,
@@ -142,6 +143,7 @@ struct PendingQuery {
     /// The command's type.
     kind: &'static str,
     asked: Asked,
+    deadline: Instant,
     /// Not started yet.
     waiting: Option<Box<Job>>,
 }
@@ -254,9 +256,17 @@ impl Core {
             self.complain(None, ErrorReply::new(ErrorCode::Forbidden, DISABLED), effects);
             return self.close(CloseCode::Unauthorized, effects);
         }
-        if let Phase::Active { shares_presence, .. } = &mut self.phase {
-            *shares_presence = standing.shares_presence;
+        match &mut self.phase {
+            Phase::Active { shares_presence, .. } => *shares_presence = standing.shares_presence,
+            // Newer than what the attach is about to say.
+            Phase::Attaching { standing: known, .. } => *known = Some(standing),
+            Phase::AwaitHello { .. } | Phase::Closed => {}
         }
+    }
+
+    /// Whether the client was welcomed, so that it may be pushed to.
+    pub fn is_active(&self) -> bool {
+        matches!(self.phase, Phase::Active { .. })
     }
 
     /// The client did something that ends the session.

@@ -134,7 +134,8 @@ where
             return;
         }
         let before = self.out.len();
-        let taken = self.mailslot.take(self.queue_bytes() - self.out_bytes, &mut self.out);
+        let room = if self.core.is_active() { self.queue_bytes() - self.out_bytes } else { 0 };
+        let taken = self.mailslot.take(room, &mut self.out);
         self.out_bytes += self.out.iter().skip(before).map(Bytes::len).sum::<usize>();
         if let Some(reason) = taken.resync {
             metrics::counter!(RESYNCS, "reason" => resync_name(reason)).increment(1);
@@ -324,6 +325,8 @@ where
             }
             self.core.tick(now, &mut self.effects);
             self.apply();
+            // Replies are large: what a burst of them took is given back in a while.
+            self.effects.shrink_to_fit();
             let due = self.next_deadline(now);
             self.arm(due.max(now.instant + TICK_MIN));
         }

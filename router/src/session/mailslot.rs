@@ -175,6 +175,10 @@ impl Mailslot {
         users.iter().copied().filter(|user| !state.watches.as_ref().is_some_and(|it| it.has(*user))).collect()
     }
 
+    pub fn watches_anybody(&self) -> bool {
+        self.state().watches.is_some()
+    }
+
     /// Users who are watched elsewhere than `target` says they should be; see [`Watches::misplaced`].
     pub fn misplaced_watches(&self, target: impl Fn(UserId) -> Option<Attachment>) -> Vec<UserId> {
         self.state().watches.as_mut().map_or_else(Vec::new, |it| it.misplaced(target))

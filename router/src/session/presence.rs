@@ -34,7 +34,7 @@ pub async fn watch(
             return Outcome::Failed(Failure::Refused(Refusal::LimitReached(limit)));
         }
     };
-    match subscribe(routes, mailslot, users, deadline, trace, |news| mailslot.tell(news)).await {
+    match subscribe(routes, mailslot, users, Patience::Hold, deadline, trace, |news| mailslot.tell(news)).await {
         // What was pushed meanwhile is in it too.
         Ok(()) => Outcome::Answered(Answer::WatchPresence(mailslot.told(users))),
         Err(failure) => {
@@ -45,12 +45,21 @@ pub async fn watch(
     }
 }
 
+#[derive(Clone, Copy)]
+enum Patience {
+    /// Until the deadline.
+    Hold,
+    /// One attempt, for whoever comes back to it.
+    Once,
+}
+
 /// Calls the owners of these users, and notes what they say. `tell` hears what of it is news to
 /// the client. The first failure, once all have answered.
 async fn subscribe(
     routes: &Routes,
     mailslot: &Mailslot,
     users: &[UserId],
+    patience: Patience,
     deadline: Instant,
     trace: Option<TraceId>,
     mut tell: impl FnMut(&Presence),
@@ -62,8 +71,12 @@ async fn subscribe(
     let mut answers: FuturesUnordered<_> = by_slot
         .into_iter()
         .map(|(slot, users)| async move {
-            let call = |slot| Call::WatchPresence(WatchPresence { slot, watcher, session, users: users.clone() });
-            let answer = routes.hold(Key::Slot(slot), call, deadline, trace).await;
+            let (key, watched) = (Key::Slot(slot), users.clone());
+            let call = |slot| Call::WatchPresence(WatchPresence { slot, watcher, session, users: watched.clone() });
+            let answer = match patience {
+                Patience::Hold => routes.hold(key, call, deadline, trace).await,
+                Patience::Once => routes.attempt(key, call, deadline, trace).await,
+            };
             (users, answer)
         })
         .collect();
@@ -87,7 +100,7 @@ pub async fn renew(routes: &Routes, mailslot: &Mailslot, users: &[UserId], deadl
         encode_push(mailslot.format, &Push::Presence(presence_state(*presence)), &mut envelope);
         mailslot.push_presence(presence, envelope.into());
     };
-    subscribe(routes, mailslot, users, deadline, None, push).await
+    subscribe(routes, mailslot, users, Patience::Once, deadline, None, push).await
 }
 
 /// After an owner has begun to watch: what changed meanwhile, unseen by it.

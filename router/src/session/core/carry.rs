@@ -1,5 +1,7 @@
 //! How a session's commands are carried out: in lanes, as marks, as queries. From the plan to the reply.
 
+use std::time::Duration;
+
 use tertulia_wire::{
     client::{Command, CommandId, ErrorReply, Reply},
     cluster::{Call, Mark, Refusal, Typing},
@@ -7,7 +9,7 @@ use tertulia_wire::{
 
 use super::{Core, Effect, Job, Now, OVERLOADED_RETRY_AFTER_MS, PendingQuery, Phase, typing::Throttle};
 use crate::{
-    commands::{Asked, Caller, Failure, Ordered, Outcome, Planned, Query, Routed, overloaded, plan},
+    commands::{Asked, Caller, Failure, Ordered, Outcome, Planned, Query, Routed, Work, overloaded, plan},
     metrics::{EPHEMERAL_DROPPED, HOLDS, RETRIES},
     routing::{HoldReason, Key},
     session::{
@@ -21,7 +23,7 @@ pub(super) const QUERIES_AT_ONCE: usize = 4;
 /// What a command without an answer takes beside its texts, in bytes.
 const OVERHEAD_BYTES: usize = 512;
 /// Typing that has not reached its owner by then is not interesting any more.
-const TYPING_DEADLINE: std::time::Duration = std::time::Duration::from_secs(1);
+const TYPING_DEADLINE: Duration = Duration::from_secs(1);
 
 impl Core {
     pub(super) fn carry_out(
@@ -143,15 +145,15 @@ impl Core {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let ticket = self.ticket();
+        let (ticket, deadline) = (self.ticket(), now.instant + self.shared.policy.hold);
         let running = self.queries.iter().filter(|it| it.waiting.is_none()).count();
         let waiting = if running < QUERIES_AT_ONCE {
-            effects.push(Effect::Start { ticket, job, deadline: now.instant + self.shared.policy.hold });
+            effects.push(Effect::Start { ticket, job, deadline });
             None
         } else {
             Some(Box::new(job))
         };
-        self.queries.push(PendingQuery { ticket, id, kind, asked, waiting });
+        self.queries.push(PendingQuery { ticket, id, kind, asked, deadline, waiting });
     }
 
     /// A job that was started has ended.
@@ -161,7 +163,7 @@ impl Core {
             Phase::Attaching { ticket: attach, .. } if *attach == ticket => self.attached(outcome, now, effects),
             _ if self.lanes.get(ticket).is_some() => self.attempted(ticket, outcome, now, effects),
             _ if self.marks.has(ticket) => self.marked(ticket, outcome, now, effects),
-            _ => self.answered(ticket, outcome, now, effects),
+            _ => self.answered(ticket, outcome, effects),
         }
     }
 
@@ -211,7 +213,7 @@ impl Core {
         }
     }
 
-    fn answered(&mut self, ticket: Ticket, outcome: Outcome, now: Now, effects: &mut Vec<Effect>) {
+    fn answered(&mut self, ticket: Ticket, outcome: Outcome, effects: &mut Vec<Effect>) {
         let Some(at) = self.queries.iter().position(|it| it.ticket == ticket) else { return };
         let done = self.queries.remove(at);
         let reply = done.asked.reply(outcome);
@@ -219,10 +221,11 @@ impl Core {
             *shares_presence = profile.shares_presence.unwrap_or(*shares_presence);
         }
         self.answer(done.id, done.kind, reply, effects);
-        let next = self.queries.iter_mut().find_map(|it| it.waiting.take().map(|job| (it.ticket, job)));
-        if let Some((ticket, job)) = next {
-            let deadline = now.instant + self.shared.policy.hold;
-            effects.push(Effect::Start { ticket, job: *job, deadline });
+        let next = self.queries.iter_mut().find(|it| it.waiting.is_some());
+        if let Some(PendingQuery { ticket, deadline, waiting, .. }) = next
+            && let Some(job) = waiting.take()
+        {
+            effects.push(Effect::Start { ticket: *ticket, job: *job, deadline: *deadline });
         }
     }
 }
@@ -230,7 +233,7 @@ impl Core {
 fn start_mark(ticket: Ticket, flight: Flight, effects: &mut Vec<Effect>) {
     let Flight { mark, deadline } = flight;
     let routed = Routed { key: Key::Conversation(mark.conversation), call: Call::Mark(mark) };
-    effects.push(Effect::Start { ticket, job: Job::Hold(crate::commands::Work::Call(routed)), deadline });
+    effects.push(Effect::Start { ticket, job: Job::Hold(Work::Call(routed)), deadline });
 }
 
 fn count_hold(reason: HoldReason, attempts_before: u32) {

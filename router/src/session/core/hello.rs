@@ -25,7 +25,7 @@ impl Core {
         };
         let (user, name) = (identity.user, identity.name.clone());
         let ticket = self.ticket();
-        self.phase = Phase::Attaching { hello: id, ticket, identity, waiting: Vec::new() };
+        self.phase = Phase::Attaching { hello: id, ticket, identity, waiting: Vec::new(), standing: None };
         // First the session can be found here, then the mailbox is read: what arrives between is seen twice, not missed.
         effects.push(Effect::SignIn(user));
         let deadline = now.instant + self.shared.policy.hold;
@@ -48,11 +48,8 @@ impl Core {
 
     pub(super) fn attached(&mut self, outcome: Outcome, now: Now, effects: &mut Vec<Effect>) {
         let until = now.instant + self.shared.policy.hello_timeout;
-        let Phase::Attaching { hello, identity, waiting, .. } =
-            std::mem::replace(&mut self.phase, Phase::AwaitHello { until })
-        else {
-            return;
-        };
+        let attaching = std::mem::replace(&mut self.phase, Phase::AwaitHello { until });
+        let Phase::Attaching { hello, identity, waiting, standing, .. } = attaching else { return };
         let disabled = || ErrorReply::new(ErrorCode::Forbidden, DISABLED);
         let error = match outcome {
             Outcome::Answered(Answer::Attach(attached)) if attached.profile.disabled => {
@@ -61,7 +58,10 @@ impl Core {
             Outcome::Failed(Failure::Refused(Refusal::NotAllowed(_))) => {
                 return self.turn_away(hello, disabled(), effects);
             }
-            Outcome::Answered(Answer::Attach(attached)) => {
+            Outcome::Answered(Answer::Attach(mut attached)) => {
+                if let Some(standing) = standing {
+                    attached.profile.shares_presence = standing.shares_presence;
+                }
                 self.welcome(hello, identity, attached, effects);
                 for (id, command) in waiting {
                     self.command(id, command, now, effects);

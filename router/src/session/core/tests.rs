@@ -537,3 +537,32 @@ fn the_ack_shows_what_the_stored_event_will() {
     let [Effect::Reply { reply: Reply::Ack(ack), .. }] = &effects[..] else { panic!() };
     assert_eq!(ack.message, client::Event::from_record(&record).unwrap());
 }
+
+#[test]
+fn a_session_is_small() {
+    let bytes = size_of::<Core>() + size_of::<crate::session::Mailslot>();
+    assert!(bytes <= 512, "{bytes}: what few sessions need is boxed");
+}
+
+#[test]
+fn what_is_said_of_the_user_during_the_attach_is_newer_than_its_answer() {
+    let mut it = Fixture::new();
+    let hello = ticket(&it.hello(1));
+    it.standing(Standing { shares_presence: false, disabled: false });
+    it.done(hello, attached(|_| ()));
+    assert_eq!(typing(&mut it, 5).len(), 1, "it is not passed on");
+}
+
+#[test]
+fn a_query_that_waits_keeps_its_deadline() {
+    let mut it = Fixture::attached();
+    let sync = Command::Sync(SyncQuery { rev: Rev::ZERO, limit: None });
+    let first = it.command(1, &sync);
+    (2..6).for_each(|id| drop(it.command(id, &sync)));
+    it.pass(Duration::from_secs(4));
+    let effects = it.done(ticket(&first), held());
+    let [Effect::Reply { id: Some(1), .. }, Effect::Start { deadline, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(*deadline, it.start + Duration::from_secs(5));
+}
