@@ -11,6 +11,7 @@ pub const FOLD_SECONDS: &str = "tertulia_node_fold_seconds";
 pub const FOLD_ROWS: &str = "tertulia_node_fold_rows";
 pub const INBOX_GAPS_TOTAL: &str = "tertulia_node_inbox_gaps_total";
 pub const PUSHES_TOTAL: &str = "tertulia_node_pushes_total";
+pub const EPHEMERAL_DROPPED_TOTAL: &str = "tertulia_node_ephemeral_dropped_total";
 pub const ATTACHED_SESSIONS: &str = "tertulia_node_attached_sessions";
 pub const PRESENCE_FAILURES_TOTAL: &str = "tertulia_node_presence_failures_total";
 pub const SLOTS_OWNED: &str = "tertulia_node_slots_owned";
@@ -31,6 +32,11 @@ pub fn describe() {
         "Deliveries that found events missing in a mailbox: a store lost some"
     );
     describe_counter!(PUSHES_TOTAL, Unit::Count, "Events pushed to sessions, by way of their routers");
+    describe_counter!(
+        EPHEMERAL_DROPPED_TOTAL,
+        Unit::Count,
+        "Notices of who types and who is online that were dropped because something was busy"
+    );
     describe_gauge!(ATTACHED_SESSIONS, Unit::Count, "Sessions attached to mailboxes of this node");
     describe_counter!(PRESENCE_FAILURES_TOTAL, Unit::Count, "Writes of who is online that Redis did not take");
     describe_gauge!(SLOTS_OWNED, Unit::Count, "Slots that the map gives to this incarnation of the node");

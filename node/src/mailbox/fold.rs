@@ -1,128 +1,189 @@
-//! The fold of one event into one inbox row. Pure; applying the log from the start gives what applying its news gives.
+//! The fold of the log and of the members' standings into one inbox row. Pure; applying the log from the start gives what
+//! applying its news gives, whatever comes twice or again from an earlier place.
 
-use tertulia_shard_map::{ConversationId, DirectPair, EventId, MessageNo, Seq, UserId};
-use tertulia_wire::cluster::{DeliverEvent, InboxRow};
+use tertulia_shard_map::{ConversationId, EventId, MessageNo, Seq, UserId};
+use tertulia_wire::{
+    EventRecord,
+    cluster::{ConversationView, DeliverEvent, DeliverStanding, GroupSize, InboxRow, Membership, Standing},
+};
 
 /// What a row needs to know of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FoldItem {
-    pub user: UserId,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventFacts {
     pub conversation: ConversationId,
-    pub peer: Option<UserId>,
     pub sender: UserId,
     pub id: EventId,
     pub seq: Seq,
     pub message_no: MessageNo,
     pub created_at_ms: i64,
+    pub view: ConversationView,
 }
 
-impl FoldItem {
-    pub fn new(user: UserId, event: &DeliverEvent) -> Self {
-        let record = &event.record;
+impl EventFacts {
+    pub fn new(record: &EventRecord, view: ConversationView) -> Self {
         Self {
-            user,
             conversation: record.conversation,
-            peer: event.direct.map(|pair| peer_of(pair, user)),
             sender: record.sender,
             id: record.id,
             seq: record.seq,
             message_no: record.message_no,
             created_at_ms: record.created_at_ms,
+            view,
         }
     }
 }
 
-fn peer_of(pair: DirectPair, user: UserId) -> UserId {
-    if pair.lo() == user { pair.hi() } else { pair.lo() }
+impl From<&DeliverEvent> for EventFacts {
+    fn from(event: &DeliverEvent) -> Self {
+        Self::new(&event.record, event.view.clone())
+    }
+}
+
+/// The other user of a direct conversation.
+pub fn peer_of(view: &ConversationView, user: UserId) -> Option<UserId> {
+    match view {
+        ConversationView::Direct { pair, .. } if pair.lo() == user => Some(pair.hi()),
+        ConversationView::Direct { pair, .. } => Some(pair.lo()),
+        ConversationView::Group { .. } => None,
+    }
+}
+
+pub fn size_of(view: &ConversationView) -> GroupSize {
+    match view {
+        ConversationView::Direct { .. } => GroupSize::Small,
+        ConversationView::Group { size, .. } => *size,
+    }
+}
+
+/// Whether the recipient learns of this standing: of the own one always, of another's unless there is a block between.
+pub fn is_told(recipient: UserId, standing: &DeliverStanding) -> bool {
+    let blocked = matches!(standing.view, ConversationView::Direct { blocked: true, .. });
+    standing.standing.user == recipient || !blocked
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Folded {
     Changed(InboxRow),
-    /// Seen before.
-    Duplicate,
+    /// Seen before, or of no concern.
+    Unchanged,
     /// Events after this seq are missing in between.
     Gap {
         after: Seq,
     },
 }
 
-pub fn fold(row: Option<&InboxRow>, item: &FoldItem) -> Folded {
-    let last = row.map_or(Seq::ZERO, |row| row.last_seq);
-    if item.seq <= last {
-        return Folded::Duplicate;
+/// Folds an event into the row of a recipient.
+pub fn fold(row: Option<&InboxRow>, user: UserId, membership: Membership, event: &EventFacts) -> Folded {
+    if row.is_some_and(|row| event.seq <= row.last_seq) {
+        return Folded::Unchanged;
     }
-    if item.seq > last.next() {
-        return Folded::Gap { after: last };
+    match (row, membership) {
+        (_, Membership::Joins) => Folded::Changed(begin(row, user, event)),
+        (Some(row), _) if row.left_seq.is_some() => Folded::Unchanged,
+        // Of a large group only what concerns the user comes here.
+        (Some(row), _) if size_of(&event.view) == GroupSize::Large || event.seq == row.last_seq.next() => {
+            Folded::Changed(advance(row, user, membership, event))
+        }
+        (None, _) if event.conversation.is_direct() && event.seq == Seq::ZERO.next() => {
+            Folded::Changed(begin(None, user, event))
+        }
+        _ => Folded::Gap { after: row.map_or(Seq::ZERO, |row| row.last_seq) },
     }
-    Folded::Changed(apply(row, item))
 }
 
-/// The row after the event, whatever was before: all that a row says is absolute, so it is right but for reads that the
-/// user's own missing events would have marked.
-pub fn apply(row: Option<&InboxRow>, item: &FoldItem) -> InboxRow {
+/// The row once the missing events, as far as they could be had, are in it. All that a row says is absolute: it is right but
+/// for the beginning and the reads that events still missing would have told.
+pub fn fill(
+    row: Option<&InboxRow>,
+    user: UserId,
+    missing: &[EventRecord],
+    view: &ConversationView,
+) -> Option<InboxRow> {
+    let mut filled = row.cloned();
+    for record in missing {
+        let event = EventFacts::new(record, view.clone());
+        let follows = filled.as_ref().map_or(Seq::ZERO, |row| row.last_seq).next() == event.seq;
+        // What a user sees has no hole: where one is, the user was away and came back.
+        let membership = match follows && (filled.is_some() || event.conversation.is_direct()) {
+            true => Membership::Stays,
+            false => Membership::Joins,
+        };
+        if let Folded::Changed(changed) = fold(filled.as_ref(), user, membership, &event) {
+            filled = Some(changed);
+        }
+    }
+    filled
+}
+
+/// The row after the event, whatever is missing before.
+pub fn apply(row: Option<&InboxRow>, user: UserId, membership: Membership, event: &EventFacts) -> InboxRow {
+    match (row, membership) {
+        (Some(row), Membership::Stays | Membership::Leaves) => advance(row, user, membership, event),
+        (None, Membership::Leaves) => advance(&begin(None, user, event), user, membership, event),
+        _ => begin(row, user, event),
+    }
+}
+
+/// The first event that the user sees: in a group, since the user came (back).
+fn begin(row: Option<&InboxRow>, user: UserId, event: &EventFacts) -> InboxRow {
+    let (name, is_direct) = match &event.view {
+        ConversationView::Direct { .. } => (None, true),
+        ConversationView::Group { name, .. } => (Some(name.clone()), false),
+    };
+    // A new member of a group has read what was before; in a direct conversation there was nothing before.
+    let has_read = !is_direct || event.sender == user;
+    InboxRow {
+        conversation: event.conversation,
+        peer: peer_of(&event.view, user),
+        name,
+        size: size_of(&event.view),
+        joined_seq: if is_direct { Seq::ZERO.next() } else { event.seq },
+        left_seq: None,
+        last_seq: event.seq,
+        last_event_id: event.id,
+        last_at_ms: event.created_at_ms,
+        last_message_no: event.message_no,
+        read_seq: if has_read { event.seq } else { Seq::ZERO },
+        read_message_no: if has_read { event.message_no } else { MessageNo::ZERO },
+        others_delivered_seq: row.map_or(Seq::ZERO, |row| row.others_delivered_seq),
+        others_read_seq: row.map_or(Seq::ZERO, |row| row.others_read_seq),
+    }
+}
+
+fn advance(row: &InboxRow, user: UserId, membership: Membership, event: &EventFacts) -> InboxRow {
+    let name = match &event.view {
+        ConversationView::Direct { .. } => None,
+        ConversationView::Group { name, .. } => Some(name.clone()),
+    };
     let mut changed = InboxRow {
-        conversation: item.conversation,
-        peer: item.peer,
-        last_seq: item.seq,
-        last_event_id: item.id,
-        last_at_ms: item.created_at_ms,
-        last_message_no: item.message_no,
-        read_seq: row.map_or(Seq::ZERO, |row| row.read_seq),
-        read_message_no: row.map_or(MessageNo::ZERO, |row| row.read_message_no),
+        name,
+        size: size_of(&event.view),
+        left_seq: (membership == Membership::Leaves).then_some(event.seq),
+        last_seq: event.seq,
+        last_event_id: event.id,
+        last_at_ms: event.created_at_ms,
+        last_message_no: event.message_no,
+        ..row.clone()
     };
     // Who writes has read.
-    if item.sender == item.user {
-        changed.read_seq = item.seq;
-        changed.read_message_no = item.message_no;
+    if event.sender == user && event.seq > changed.read_seq {
+        changed.read_seq = event.seq;
+        changed.read_message_no = event.message_no;
     }
     changed
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ANA: UserId = UserId::from_u128(1);
-    const BEA: UserId = UserId::from_u128(2);
-
-    fn item(user: UserId, sender: UserId, seq: u64) -> FoldItem {
-        FoldItem {
-            user,
-            conversation: DirectPair::new(ANA, BEA).conversation_id(),
-            peer: Some(peer_of(DirectPair::new(ANA, BEA), user)),
-            sender,
-            id: EventId::from_u128(seq.into()),
-            seq: Seq::new(seq),
-            message_no: MessageNo::new(seq),
-            created_at_ms: seq as i64,
+/// The row after a standing; `None` where it changes nothing.
+pub fn stand(row: &InboxRow, user: UserId, standing: &Standing) -> Option<InboxRow> {
+    let mut changed = row.clone();
+    if standing.user == user {
+        if standing.read_seq > row.read_seq {
+            changed.read_seq = standing.read_seq;
+            changed.read_message_no = standing.read_message_no;
         }
+    } else {
+        changed.others_delivered_seq = row.others_delivered_seq.max(standing.delivered_seq);
+        changed.others_read_seq = row.others_read_seq.max(standing.read_seq);
     }
-
-    fn folded(row: Option<&InboxRow>, item: &FoldItem) -> InboxRow {
-        match fold(row, item) {
-            Folded::Changed(row) => row,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn unread_is_what_others_wrote_since_one_wrote_oneself() {
-        let first = folded(None, &item(ANA, BEA, 1));
-        assert_eq!((first.unread(), first.peer), (1, Some(BEA)));
-        let second = folded(Some(&first), &item(ANA, BEA, 2));
-        assert_eq!(second.unread(), 2);
-        let own = folded(Some(&second), &item(ANA, ANA, 3));
-        assert_eq!(own.unread(), 0);
-        assert_eq!(folded(Some(&own), &item(ANA, BEA, 4)).unread(), 1);
-    }
-
-    #[test]
-    fn what_was_seen_changes_nothing_and_a_hole_is_noticed() {
-        let row = folded(Some(&folded(None, &item(ANA, BEA, 1))), &item(ANA, BEA, 2));
-        assert_eq!(fold(Some(&row), &item(ANA, BEA, 1)), Folded::Duplicate);
-        assert_eq!(fold(Some(&row), &item(ANA, BEA, 2)), Folded::Duplicate);
-        assert_eq!(fold(Some(&row), &item(ANA, BEA, 4)), Folded::Gap { after: Seq::new(2) });
-        assert_eq!(fold(None, &item(ANA, BEA, 2)), Folded::Gap { after: Seq::ZERO });
-    }
+    (changed != *row).then_some(changed)
 }

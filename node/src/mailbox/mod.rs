@@ -1,63 +1,75 @@
 //! Mailboxes: each user's attached sessions and inbox rows, in the slot of the user's id.
 //!
-//! Two tasks share the work. [`sessions`] takes every delivery first, pushes it to the attached sessions at once and
-//! hands it on; a [`folder`] per store folds what queued into inbox rows, commits, and only then is the delivery
-//! acknowledged. So a push never waits for a commit, and an acknowledgement always does. Beside them, [`presence`]
-//! tells Redis who is online.
+//! The tasks that share the work, each with its state to itself:
+//! - [`sessions`] takes every delivery first, pushes it to the attached sessions at once and hands it on. It never waits.
+//! - A [`folder`] per store folds what queued into inbox rows, mirrors blocks and keeps profiles; it commits, and only then
+//!   is the delivery acknowledged. So a push never waits for a commit, and an acknowledgement always does.
+//! - [`interest`] tells the owners of large groups that members are attached here, and finds what was missed of them.
+//! - [`presence`] knows who is online and tells those who may know; beside it Redis is told.
+//!
+//! What is ephemeral (typing, presence) is dropped where something is busy. Everything else that a router's connection does
+//! not take ends the connection, so that its clients learn of it.
 
+mod delivery;
 mod fold;
+#[cfg(test)]
+mod fold_tests;
 mod folder;
+mod interest;
+mod news;
 mod presence;
+mod pushes;
 mod sessions;
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-use tertulia_runtime::rpc::{Connection, ConnectionId, Responder};
+use tertulia_runtime::{
+    rpc::{Connection, ConnectionId, Responder},
+    tasks::{Supervisor, TaskSpec},
+};
 use tertulia_shard_map::{Epoch, SessionId, Slot, StoreId, UserId};
-use tertulia_wire::cluster::{Answer, Attach, Deliver, Refusal, StreamResult};
+use tertulia_wire::cluster::{
+    Announcement, Answer, Attach, Deliver, DeliverTyping, Notice, Refusal, SetProfile, StreamResult, UnwatchPresence,
+    WatchPresence,
+};
 use tokio::sync::{mpsc, oneshot};
 
-pub use folder::{FolderHandle, FolderSettings, run as run_folder};
-pub use presence::{PresenceHandle, PresenceInputs, run as run_presence};
-pub use sessions::run as run_sessions;
+use self::{
+    delivery::{Budget, DeliverReply, announcement_bytes, delivery_bytes},
+    folder::{FolderParts, PersonJob, PersonWork},
+    interest::InterestHandle,
+    presence::{PresenceHandle, PresenceParts, RedisHandle},
+    pushes::Batch,
+    sessions::{Control, Input, SessionsParts},
+};
+use crate::{
+    metrics as names,
+    peers::Peers,
+    store::{Lane, LaneId, Store},
+};
+
+pub use folder::{FolderHandle, FolderSettings};
 
 /// Deliveries and attachments that wait; beyond, deliveries are to be sent again and sessions are told `Overloaded`.
 const CHANNEL: usize = 8192;
+/// What the parts of the mailboxes have to tell the sessions; beyond, they wait.
+const NEWS: usize = 1024;
+/// Who types; beyond, nobody is told.
+const TYPING: usize = 1024;
 const RETRY_AFTER_MS: u64 = 250;
 
-enum Input {
-    Deliver { deliver: Deliver, reply: DeliverReply },
-    Attach { slot: Slot, attach: Attach, connection: Connection, reply: Responder },
-    Detach { slot: Slot, user: UserId, session: SessionId, reply: Responder },
-    ConnectionClosed(ConnectionId),
-}
-
-/// Which slots are here. As long as the map changes, no longer: nobody waits.
-enum Control {
-    Open { slot: Slot, epoch: Epoch, store: StoreId },
-    Close(Slot),
-}
-
-/// Where the results of a delivery go.
-enum DeliverReply {
-    Remote(Responder),
-    Local(oneshot::Sender<Vec<StreamResult>>),
-}
-
-impl DeliverReply {
-    fn send(self, results: Vec<StreamResult>) {
-        match self {
-            Self::Remote(responder) => responder.send(Answer::Deliver(results)),
-            // Fan-out that no longer waits sends again.
-            Self::Local(sender) => drop(sender.send(results)),
-        }
-    }
+/// What the mailboxes of a node work with.
+pub struct MailboxParts {
+    pub stores: Arc<BTreeMap<StoreId, Store>>,
+    pub peers: Peers,
+    pub redis: redis::Client,
+    pub settings: FolderSettings,
 }
 
 /// The mailboxes of this node. Cheap to clone.
@@ -65,29 +77,56 @@ impl DeliverReply {
 pub struct MailboxHandle {
     inputs: mpsc::Sender<Input>,
     control: mpsc::UnboundedSender<Control>,
+    typing: mpsc::Sender<DeliverTyping>,
+    budget: Budget,
     folders: Arc<BTreeMap<StoreId, FolderHandle>>,
+    presence: PresenceHandle,
     attached: Arc<AtomicU64>,
 }
 
-/// The other end of a [`MailboxHandle`], for [`run_sessions`].
-pub struct MailboxInputs {
-    inputs: mpsc::Receiver<Input>,
-    control: mpsc::UnboundedReceiver<Control>,
-    folders: Arc<BTreeMap<StoreId, FolderHandle>>,
-    attached: Arc<AtomicU64>,
+/// Starts the tasks.
+pub fn start(parts: MailboxParts, supervisor: &Supervisor) -> MailboxHandle {
+    let MailboxParts { stores, peers, redis, settings } = parts;
+    let token = supervisor.token();
+    let (news, told) = mpsc::channel(NEWS);
+    let (presence, presence_inputs) = PresenceHandle::new();
+    let mut folders = BTreeMap::new();
+    for (&id, store) in stores.iter() {
+        let (handle, inputs) = FolderHandle::new();
+        let lane = Lane::new(store.clone(), LaneId::FOLD);
+        let parts =
+            FolderParts { lane, peers: peers.clone(), settings, presence: presence.clone(), news: news.clone() };
+        supervisor.spawn(TaskSpec::fatal(format!("folder of store {id}")), folder::run(parts, inputs, token.clone()));
+        folders.insert(id, handle);
+    }
+    let folders = Arc::new(folders);
+
+    let (redis_handle, redis_inputs) = RedisHandle::new();
+    supervisor.spawn(TaskSpec::fatal("presence in Redis"), presence::run_redis(redis, redis_inputs, token.clone()));
+    let parts = PresenceParts { inputs: presence_inputs, stores, redis: redis_handle };
+    supervisor.spawn(TaskSpec::fatal("presence"), presence::run(parts, token.clone()));
+    let (interest, parts) = InterestHandle::new(peers, news);
+    supervisor.spawn(TaskSpec::fatal("interest in large groups"), interest::run(parts, token.clone()));
+
+    let (inputs, received) = mpsc::channel(CHANNEL);
+    let (control, controlled) = mpsc::unbounded_channel();
+    let (typing, typed) = mpsc::channel(TYPING);
+    let attached = Arc::new(AtomicU64::new(0));
+    let parts = SessionsParts {
+        inputs: received,
+        control: controlled,
+        news: told,
+        typing: typed,
+        folders: folders.clone(),
+        presence: presence.clone(),
+        interest,
+        attached: attached.clone(),
+    };
+    supervisor.spawn(TaskSpec::fatal("sessions"), sessions::run(parts, token));
+    MailboxHandle { inputs, control, typing, budget: Budget::new(), folders, presence, attached }
 }
 
 impl MailboxHandle {
-    pub fn new(folders: BTreeMap<StoreId, FolderHandle>) -> (Self, MailboxInputs) {
-        let (sender, receiver) = mpsc::channel(CHANNEL);
-        let folders = Arc::new(folders);
-        let attached = Arc::new(AtomicU64::new(0));
-        let (control, told) = mpsc::unbounded_channel();
-        let inputs =
-            MailboxInputs { inputs: receiver, control: told, folders: folders.clone(), attached: attached.clone() };
-        (Self { inputs: sender, control, folders, attached }, inputs)
-    }
-
     /// Sessions attached to mailboxes of this node.
     pub fn sessions(&self) -> u64 {
         self.attached.load(Ordering::Relaxed)
@@ -114,10 +153,25 @@ impl MailboxHandle {
 
     fn try_deliver(&self, deliver: Deliver, reply: DeliverReply) {
         let streams = deliver.streams.len();
-        if let Err(error) = self.inputs.try_send(Input::Deliver { deliver, reply })
+        let Some(bytes) = self.budget.take(delivery_bytes(&deliver)) else { return reply.retry(streams) };
+        if let Err(error) = self.inputs.try_send(Input::Deliver { deliver, reply, bytes })
             && let Input::Deliver { reply, .. } = error.into_inner()
         {
-            reply.send(vec![StreamResult::Retry; streams]);
+            reply.retry(streams);
+        }
+    }
+
+    /// New events of large groups. Dropped under load: who misses one notices.
+    pub fn announce(&self, announcements: Vec<Announcement>) {
+        if let Some(bytes) = self.budget.take(announcement_bytes(&announcements)) {
+            let _ = self.inputs.try_send(Input::Announce { announcements, _bytes: bytes });
+        }
+    }
+
+    /// Dropped under load.
+    pub fn typing(&self, typing: DeliverTyping) {
+        if self.typing.try_send(typing).is_err() {
+            metrics::counter!(names::EPHEMERAL_DROPPED_TOTAL).increment(1);
         }
     }
 
@@ -137,9 +191,28 @@ impl MailboxHandle {
         }
     }
 
-    /// Sessions of a connection that is gone are dropped: the router attaches them anew.
+    /// Answered once committed. The fields are within the limits of the wire.
+    pub fn set_profile(&self, slot: Slot, epoch: Epoch, store: StoreId, change: SetProfile, reply: Responder) {
+        let Some(folder) = self.folders.get(&store) else { return reply.refuse(Refusal::Internal) };
+        let user = change.user;
+        folder.person(PersonJob { slot, epoch, user, what: PersonWork::SetProfile(change), reply });
+    }
+
+    pub fn watch(&self, watch: WatchPresence, connection: Connection, reply: Responder) {
+        self.presence.watch(watch, connection, reply);
+    }
+
+    pub fn unwatch(&self, unwatch: UnwatchPresence, connection: &Connection, reply: Responder) {
+        match self.presence.unwatch(unwatch, connection.id()) {
+            true => reply.send(Answer::UnwatchPresence),
+            false => reply.refuse(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS }),
+        }
+    }
+
+    /// Sessions and watches of a connection that is gone are dropped: the router makes them anew.
     pub async fn connection_closed(&self, connection: ConnectionId) {
         let _ = self.inputs.send(Input::ConnectionClosed(connection)).await;
+        self.presence.connection_closed(connection).await;
     }
 
     pub fn open(&self, slot: Slot, epoch: Epoch, store: StoreId) {
@@ -152,34 +225,11 @@ impl MailboxHandle {
     }
 }
 
-/// Collects the results of a delivery's streams, which several folders may hold, and answers when the last of them lets
-/// go. A stream that nobody marked as committed is to be sent again.
-struct Ticket {
-    committed: Box<[AtomicBool]>,
-    /// Taken once, on drop.
-    reply: Mutex<Option<DeliverReply>>,
-}
-
-impl Ticket {
-    fn new(streams: usize, reply: DeliverReply) -> Arc<Self> {
-        Arc::new(Self {
-            committed: (0..streams).map(|_| AtomicBool::new(false)).collect(),
-            reply: Mutex::new(Some(reply)),
-        })
-    }
-
-    fn commit(&self, stream: usize) {
-        self.committed[stream].store(true, Ordering::Release);
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if let Some(reply) = self.reply.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            let result = |done: &AtomicBool| {
-                if done.load(Ordering::Acquire) { StreamResult::Committed } else { StreamResult::Retry }
-            };
-            reply.send(self.committed.iter().map(result).collect());
+/// Where the connection is busy, nobody misses it.
+fn notify_ephemeral(connection: &Connection, batch: Batch) {
+    for part in batch.finish() {
+        if connection.notify_ephemeral(Notice::Push(part)).is_err() {
+            metrics::counter!(names::EPHEMERAL_DROPPED_TOTAL).increment(1);
         }
     }
 }

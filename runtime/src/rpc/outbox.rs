@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 
 const CAPACITY_MIN: usize = 4 * 1024;
 const CAPACITY_MAX: usize = 256 * 1024;
+/// What is ephemeral is taken while less than this share of the limit waits.
+const SPARE_SHARE: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -33,6 +35,8 @@ struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bound {
     Limited,
+    /// For what nobody misses: a share of the limit, so that it never stands in the way of the rest.
+    Spare,
     /// Bounded elsewhere: an answer, by the calls in flight.
     Unlimited,
 }
@@ -60,7 +64,12 @@ impl Outbox {
         if state.closed {
             return Err(PushError::Closed);
         }
-        if bound == Bound::Limited && state.buffer.len() >= self.limit_bytes {
+        let limit_bytes = match bound {
+            Bound::Limited => self.limit_bytes,
+            Bound::Spare => self.limit_bytes / SPARE_SHARE,
+            Bound::Unlimited => usize::MAX,
+        };
+        if state.buffer.len() >= limit_bytes {
             return Err(PushError::Full);
         }
         let was_empty = state.buffer.is_empty();

@@ -92,7 +92,16 @@ impl Connection {
 
     /// Queues a notice for the peer, behind what is queued.
     pub fn notify(&self, notice: Notice) -> Result<(), NotifyError> {
-        self.inner.outbox.push(&Frame::Notice(notice), Bound::Limited).map_err(|error| match error {
+        self.push(notice, Bound::Limited)
+    }
+
+    /// The same for what nobody misses: refused as `Full` where the connection is merely busy.
+    pub fn notify_ephemeral(&self, notice: Notice) -> Result<(), NotifyError> {
+        self.push(notice, Bound::Spare)
+    }
+
+    fn push(&self, notice: Notice, bound: Bound) -> Result<(), NotifyError> {
+        self.inner.outbox.push(&Frame::Notice(notice), bound).map_err(|error| match error {
             PushError::Full => NotifyError::Full,
             PushError::Closed => NotifyError::Closed,
             PushError::Codec(_) => NotifyError::TooLarge,

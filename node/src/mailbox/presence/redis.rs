@@ -1,5 +1,5 @@
-//! Publishes who is online to Redis, for the app's other services: `user:online:{user id}` exists while a session is
-//! attached.
+//! Publishes who is online to Redis, for the app's other services: `user:online:{user id}` exists while the user is
+//! online.
 //!
 //! Nothing in the cluster reads it back. A Redis that is away, slow or flushed costs lateness only: the keys expire, and
 //! everybody who is online is written again at each refresh.
@@ -31,15 +31,15 @@ enum Change {
 
 /// Tells of users. Never waits: what is told is taken at once, also while Redis is away.
 #[derive(Clone)]
-pub struct PresenceHandle(mpsc::UnboundedSender<Change>);
+pub struct RedisHandle(mpsc::UnboundedSender<Change>);
 
-/// The other end of a [`PresenceHandle`], for [`run`].
-pub struct PresenceInputs(mpsc::UnboundedReceiver<Change>);
+/// The other end of a [`RedisHandle`], for [`run`].
+pub struct RedisInputs(mpsc::UnboundedReceiver<Change>);
 
-impl PresenceHandle {
-    pub fn new() -> (Self, PresenceInputs) {
+impl RedisHandle {
+    pub fn new() -> (Self, RedisInputs) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), PresenceInputs(receiver))
+        (Self(sender), RedisInputs(receiver))
     }
 
     pub(super) fn online(&self, user: UserId) {
@@ -57,7 +57,7 @@ impl PresenceHandle {
 }
 
 /// Runs until `stop`.
-pub async fn run(client: redis::Client, inputs: PresenceInputs, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(client: redis::Client, inputs: RedisInputs, stop: CancellationToken) -> anyhow::Result<()> {
     let mut changes = inputs.0;
     let mut publisher = Publisher { client, connection: None };
     let mut online: HashSet<UserId> = HashSet::new();

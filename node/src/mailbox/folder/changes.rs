@@ -1,0 +1,93 @@
+//! What one round makes of the mailboxes, before it is committed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use tertulia_shard_map::{ConversationId, Epoch, EventId, Rev, SessionId, Slot, UserId};
+use tertulia_wire::cluster::InboxRow;
+
+use super::memory::Memory;
+use crate::store::{BlockKey, FoldBatch, Sight, StoredBlock, StoredInboxRow, StoredProfile};
+
+pub(super) type RowKey = (UserId, ConversationId);
+
+#[derive(Default)]
+pub(super) struct Changes {
+    pub rows: BTreeMap<RowKey, (Slot, InboxRow)>,
+    pub blocks: BTreeMap<BlockKey, ChangedBlock>,
+    pub profiles: BTreeMap<UserId, (Slot, ChangedProfile)>,
+    /// Direct conversations of which the user has the first row.
+    pub begun: Vec<Sight>,
+}
+
+pub(super) struct ChangedBlock {
+    /// As committed.
+    pub before: StoredBlock,
+    pub now: StoredBlock,
+    pub seen: BlockSeen,
+    /// Of the newest change by the user.
+    pub origin: Option<SessionId>,
+}
+
+/// The newest standings that told of a block, so that an older one that comes late does not bring it back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct BlockSeen {
+    pub by_user: Option<EventId>,
+    pub by_other: Option<EventId>,
+}
+
+pub(super) struct ChangedProfile {
+    pub profile: StoredProfile,
+    /// Whether presence was shared before.
+    pub before_shared: bool,
+    /// `None` where several said so.
+    pub origin: Option<SessionId>,
+}
+
+impl Changes {
+    /// The commit, each row with the next rev of its mailbox; and the slots of which something is missing, because
+    /// memory has lost it meanwhile.
+    pub fn batch(&self, memory: &mut Memory, slots: &HashMap<Slot, Epoch>) -> (FoldBatch, HashSet<Slot>) {
+        let mut batch = FoldBatch::default();
+        let mut lost = HashSet::new();
+        let mut revs: HashMap<UserId, Rev> = HashMap::new();
+        let mut touched = HashSet::new();
+        for (&(user, _), (slot, row)) in &self.rows {
+            let newest = match revs.get(&user) {
+                Some(rev) => *rev,
+                None => match memory.head(user) {
+                    Some(head) => head.rev,
+                    None => {
+                        lost.insert(*slot);
+                        continue;
+                    }
+                },
+            };
+            let rev = newest.next();
+            revs.insert(user, rev);
+            touched.insert(*slot);
+            batch.rows.push((*slot, user, StoredInboxRow { row: row.clone(), rev }));
+        }
+        for (key, change) in self.blocks.iter().filter(|(_, change)| change.now != change.before) {
+            touched.insert(key.slot);
+            batch.blocks.push((*key, change.now));
+        }
+        for (slot, changed) in self.profiles.values() {
+            touched.insert(*slot);
+            batch.profiles.push((*slot, changed.profile.clone()));
+        }
+        batch.slots = touched.into_iter().filter_map(|slot| Some((slot, *slots.get(&slot)?))).collect();
+        (batch, lost)
+    }
+
+    /// Of these nothing, or not all, is committed.
+    pub fn drop_slots(&mut self, failed: &HashSet<Slot>) {
+        if failed.is_empty() {
+            return;
+        }
+        let begun_in: HashMap<UserId, Slot> = self.rows.iter().map(|(&(user, _), &(slot, _))| (user, slot)).collect();
+        self.begun.retain(|sight| begun_in.get(&sight.user).is_none_or(|slot| !failed.contains(slot)));
+        self.rows.retain(|_, (slot, _)| !failed.contains(slot));
+        self.blocks.retain(|key, _| !failed.contains(&key.slot));
+        self.profiles.retain(|_, (slot, _)| !failed.contains(slot));
+    }
+}
