@@ -74,7 +74,7 @@ pub fn plan(caller: &Caller, command: Command) -> Result<Planned, ErrorReply> {
         Command::Blocks(it) => query::blocks(caller, &it),
         Command::SubscribePresence(it) => query::subscribe(caller, it),
         Command::UnsubscribePresence(it) => query::unsubscribe(caller, it),
-        Command::Hello(_) | Command::Ping => Err(not_expected("this is no command of a conversation")),
+        Command::Hello(_) | Command::Ping => Err(not_expected("`hello` and `ping` are a session's")),
     }
 }
 

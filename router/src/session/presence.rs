@@ -53,8 +53,8 @@ enum Patience {
     Once,
 }
 
-/// Calls the owners of these users, and notes what they say. `tell` hears what of it is news to
-/// the client. The first failure, once all have answered.
+/// Calls the owners of these users, and notes what they say. `tell` hears what of it is news to the client. The first
+/// failure, once all have answered.
 async fn subscribe(
     routes: &Routes,
     mailslot: &Mailslot,

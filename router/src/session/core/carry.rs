@@ -125,7 +125,7 @@ impl Core {
             return;
         }
         let throttle = self.typing.get_or_insert_with(Box::<Throttle>::default);
-        if !throttle.admit(typing.conversation, now.instant) {
+        if !throttle.admit(typing.conversation, typing.typing, now.instant) {
             metrics::counter!(EPHEMERAL_DROPPED, "what" => "said_typing").increment(1);
             return;
         }

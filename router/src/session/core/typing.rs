@@ -9,20 +9,30 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Conversations that one user types in within the interval; in others it is not shown.
 const CONVERSATIONS_MAX: usize = 8;
 
+/// Passes one word a second, and besides that the one that takes it back: nobody is shown typing who has stopped.
 #[derive(Default)]
 pub struct Throttle {
-    /// Said within the last interval.
-    said: Vec<(ConversationId, Instant)>,
+    /// Passed within the last interval.
+    passed: Vec<Passed>,
+}
+
+struct Passed {
+    conversation: ConversationId,
+    at: Instant,
+    typing: bool,
 }
 
 impl Throttle {
     /// Whether to pass this one on.
-    pub fn admit(&mut self, conversation: ConversationId, now: Instant) -> bool {
-        self.said.retain(|(_, at)| *at + INTERVAL > now);
-        if self.said.len() >= CONVERSATIONS_MAX || self.said.iter().any(|(it, _)| *it == conversation) {
+    pub fn admit(&mut self, conversation: ConversationId, typing: bool, now: Instant) -> bool {
+        self.passed.retain(|passed| passed.at + INTERVAL > now);
+        if let Some(passed) = self.passed.iter_mut().find(|passed| passed.conversation == conversation) {
+            return std::mem::replace(&mut passed.typing, typing && passed.typing) && !typing;
+        }
+        if self.passed.len() >= CONVERSATIONS_MAX {
             return false;
         }
-        self.said.push((conversation, now));
+        self.passed.push(Passed { conversation, at: now, typing });
         true
     }
 }
@@ -35,17 +45,29 @@ mod tests {
     fn typing_is_passed_on_once_a_second_per_conversation() {
         let (mut throttle, start) = (Throttle::default(), Instant::now());
         let (a, b) = (ConversationId::from_u128(1), ConversationId::from_u128(2));
-        assert!(throttle.admit(a, start));
-        assert!(!throttle.admit(a, start + INTERVAL / 2));
-        assert!(throttle.admit(b, start + INTERVAL / 2));
-        assert!(throttle.admit(a, start + INTERVAL));
+        assert!(throttle.admit(a, true, start));
+        assert!(!throttle.admit(a, true, start + INTERVAL / 2));
+        assert!(throttle.admit(b, true, start + INTERVAL / 2));
+        assert!(throttle.admit(a, true, start + INTERVAL));
+    }
+
+    #[test]
+    fn who_stops_typing_is_not_shown_as_typing_for_long() {
+        let (mut throttle, start) = (Throttle::default(), Instant::now());
+        let a = ConversationId::from_u128(1);
+        assert!(throttle.admit(a, true, start));
+        assert!(throttle.admit(a, false, start), "taken back at once");
+        assert!(!throttle.admit(a, false, start), "once");
+        assert!(!throttle.admit(a, true, start), "and not said again within the second");
+        assert!(!throttle.admit(a, false, start));
+        assert!(throttle.admit(a, true, start + INTERVAL));
     }
 
     #[test]
     fn a_session_that_types_everywhere_is_bounded() {
         let (mut throttle, start) = (Throttle::default(), Instant::now());
-        let passed = (0..100).filter(|id| throttle.admit(ConversationId::from_u128(*id), start)).count();
+        let passed = (0..100).filter(|id| throttle.admit(ConversationId::from_u128(*id), true, start)).count();
         assert_eq!(passed, CONVERSATIONS_MAX);
-        assert!(throttle.admit(ConversationId::from_u128(99), start + INTERVAL));
+        assert!(throttle.admit(ConversationId::from_u128(99), true, start + INTERVAL));
     }
 }
