@@ -40,7 +40,7 @@ export class Client {
   state = "offline";
   retryAtMs = null;
 
-  /** `session` is `{ token, user }`. Callbacks: `changed()`, `unauthorized(code)`. */
+  /** `session` is `{ token, user }`. Callbacks: `changed()`, `unauthorized(code)`, `discarded(conversationId)`. */
   constructor(session, callbacks) {
     this.#session = session;
     this.#callbacks = callbacks;
