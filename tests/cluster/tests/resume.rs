@@ -45,6 +45,7 @@ fn edit(message: &Event, temp_id: String) -> Command {
         tag: None,
         key_version: None,
         algorithm: None,
+        reply_to: None,
         attachments: Vec::new(),
         mentions: Vec::new(),
     })

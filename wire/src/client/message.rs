@@ -43,7 +43,7 @@ pub struct SendMessage {
     pub mentions: Vec<UserId>,
 }
 
-/// `dm:edit`: new content for an own message. Fields as in `dm:send`.
+/// `dm:edit`: new content for an own message, in place of all of the old. Fields as in `dm:send`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EditMessage {
@@ -62,6 +62,8 @@ pub struct EditMessage {
     pub key_version: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<EventId>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<FileAttachment>,
     /// Users whom the sender wants to be told.

@@ -108,7 +108,10 @@ impl EditMessage {
             self.key_version.take(),
             self.algorithm.take(),
         )?;
-        message_body(self.content.take(), encrypted, mem::take(&mut self.attachments), mem::take(&mut self.mentions))
+        let (attachments, mentions) = (mem::take(&mut self.attachments), mem::take(&mut self.mentions));
+        let mut body = message_body(self.content.take(), encrypted, attachments, mentions)?;
+        body.reply_to = self.reply_to;
+        Ok(body)
     }
 }
 

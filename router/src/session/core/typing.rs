@@ -27,7 +27,9 @@ impl Throttle {
     pub fn admit(&mut self, conversation: ConversationId, typing: bool, now: Instant) -> bool {
         self.passed.retain(|passed| passed.at + INTERVAL > now);
         if let Some(passed) = self.passed.iter_mut().find(|passed| passed.conversation == conversation) {
-            return std::mem::replace(&mut passed.typing, typing && passed.typing) && !typing;
+            let takes_back = passed.typing && !typing;
+            passed.typing &= typing;
+            return takes_back;
         }
         if self.passed.len() >= CONVERSATIONS_MAX {
             return false;

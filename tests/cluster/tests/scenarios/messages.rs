@@ -26,6 +26,7 @@ pub fn edit(event: &Event, temp_id: &str, content: &str) -> Command {
         tag: None,
         key_version: None,
         algorithm: None,
+        reply_to: None,
         attachments: Vec::new(),
         mentions: Vec::new(),
     })

@@ -7,7 +7,7 @@ const COMMANDS: &[&str] = &[
     r#"{"id":7,"type":"ping"}"#,
     r#"{"id":7,"type":"hello","data":{"token":"t","client":{"platform":"ios","version":"1"},"rev":3}}"#,
     r#"{"id":7,"type":"dm:send","data":{"conversation_id":"01JDDDDDDDDDDDDDDDDDDDDDDD","temp_id":"t","content":"hi","reply_to":"01JCCCCCCCCCCCCCCCCCCCCCCC","attachments":[{"key":"k","name":"cat.jpg","content_type":"image/jpeg","size_bytes":9,"width":4,"height":3,"duration_ms":2}],"mentions":["01JBBBBBBBBBBBBBBBBBBBBBBB"]}}"#,
-    r#"{"id":7,"type":"dm:edit","data":{"conversation_id":"01JDDDDDDDDDDDDDDDDDDDDDDD","message_id":"01JCCCCCCCCCCCCCCCCCCCCCCC","temp_id":"t","ciphertext":"c","nonce":"n","tag":"t","key_version":"k","algorithm":"a"}}"#,
+    r#"{"id":7,"type":"dm:edit","data":{"conversation_id":"01JDDDDDDDDDDDDDDDDDDDDDDD","message_id":"01JCCCCCCCCCCCCCCCCCCCCCCC","temp_id":"t","ciphertext":"c","nonce":"n","tag":"t","key_version":"k","algorithm":"a","reply_to":"01JCCCCCCCCCCCCCCCCCCCCCCC"}}"#,
     r#"{"id":7,"type":"dm:delete","data":{"conversation_id":"01JDDDDDDDDDDDDDDDDDDDDDDD","message_id":"01JCCCCCCCCCCCCCCCCCCCCCCC","temp_id":"t"}}"#,
     r#"{"id":7,"type":"dm:react","data":{"conversation_id":"01JDDDDDDDDDDDDDDDDDDDDDDD","message_id":"01JCCCCCCCCCCCCCCCCCCCCCCC","temp_id":"t","emoji":"👍","change":"remove"}}"#,
     r#"{"id":7,"type":"dm:delivered","data":{"conversation_id":"01JDDDDDDDDDDDDDDDDDDDDDDD","seq":4}}"#,
