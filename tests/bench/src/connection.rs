@@ -11,7 +11,7 @@ use tertulia_wire::client::{
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -85,15 +85,45 @@ pub struct Session {
     pub user: UserId,
 }
 
+/// How much the kernel takes for a session that reads nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receive {
+    /// As the system has it.
+    Usual,
+    /// As little as it can: then the router's own bounds are met soon.
+    Little,
+}
+
+/// Of the kernel's buffer with [`Receive::Little`].
+const LITTLE_BYTES: u32 = 4096;
+
 impl Session {
     pub async fn open(router: SocketAddr, format: Format, signed_in: &SignedIn) -> anyhow::Result<Self> {
-        tokio::time::timeout(OPEN_LIMIT, Self::open_unbounded(router, format, signed_in))
+        Self::open_with(router, format, signed_in, Receive::Usual).await
+    }
+
+    pub async fn open_with(
+        router: SocketAddr,
+        format: Format,
+        signed_in: &SignedIn,
+        receive: Receive,
+    ) -> anyhow::Result<Self> {
+        tokio::time::timeout(OPEN_LIMIT, Self::open_unbounded(router, format, signed_in, receive))
             .await
             .with_context(|| format!("a session did not open within {OPEN_LIMIT:?}"))?
     }
 
-    async fn open_unbounded(router: SocketAddr, format: Format, signed_in: &SignedIn) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(router).await.with_context(|| format!("no router answers at {router}"))?;
+    async fn open_unbounded(
+        router: SocketAddr,
+        format: Format,
+        signed_in: &SignedIn,
+        receive: Receive,
+    ) -> anyhow::Result<Self> {
+        let socket = if router.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if receive == Receive::Little {
+            socket.set_recv_buffer_size(LITTLE_BYTES)?;
+        }
+        let stream = socket.connect(router).await.with_context(|| format!("no router answers at {router}"))?;
         stream.set_nodelay(true)?;
         let mut request = format!("ws://{router}/v1/ws").into_client_request()?;
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(format.subprotocol()));
@@ -124,6 +154,11 @@ impl Session {
             Format::MessagePack => Message::binary(frame),
         };
         Ok(self.socket.send(message).await?)
+    }
+
+    /// Closes with a close frame; does not wait for the other side's.
+    pub async fn close(mut self) -> anyhow::Result<()> {
+        Ok(self.socket.close(None).await?)
     }
 
     /// The next frame's envelopes; none for a ping, which is answered on the way. Safe to cancel.

@@ -12,6 +12,9 @@ use anyhow::{Context as _, ensure};
 /// Linux counts processor time in hundredths of a second, on every architecture that we run on.
 const TICK: Duration = Duration::from_millis(10);
 
+/// The name of the load generator itself.
+pub const OWN_NAME: &str = "load";
+
 /// What kind of process, as the report names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -23,14 +26,21 @@ pub enum Kind {
 }
 
 pub struct Processes {
-    pids: Vec<(Kind, u32)>,
+    all: Vec<Process>,
+}
+
+struct Process {
+    kind: Kind,
+    /// `router-1`, as its pid file says.
+    name: String,
+    pid: u32,
 }
 
 impl Processes {
     pub fn find(data: &Path) -> anyhow::Result<Self> {
         let folder = data.join("run");
         let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        let mut pids = vec![(Kind::Bench, std::process::id())];
+        let mut all = vec![Process { kind: Kind::Bench, name: OWN_NAME.into(), pid: std::process::id() }];
         for entry in entries {
             let path = entry?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".pid")) else { continue };
@@ -43,39 +53,51 @@ impl Processes {
             };
             let text = fs::read_to_string(&path)?;
             let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
-            pids.push((kind, pid.with_context(|| format!("{} holds no pid", path.display()))?));
+            let pid = pid.with_context(|| format!("{} holds no pid", path.display()))?;
+            all.push(Process { kind, name: name.to_owned(), pid });
         }
-        ensure!(pids.len() > 1, "no pid files in {}: is the cluster up?", folder.display());
-        Ok(Self { pids })
+        ensure!(all.len() > 1, "no pid files in {}: is the cluster up?", folder.display());
+        all.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        Ok(Self { all })
     }
 
     /// Processor time used so far, with that of all descendants: Postgres works in its children.
     pub fn cpu(&self) -> anyhow::Result<BTreeMap<Kind, Duration>> {
         let all = all_processes()?;
         let mut sums = BTreeMap::new();
-        for &(kind, pid) in &self.pids {
+        for &Process { kind, pid, .. } in &self.all {
             let ticks = tree_ticks(pid, &all);
             *sums.entry(kind).or_default() += TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
         }
         Ok(sums)
     }
 
-    /// Resident memory of each process of a kind, in KiB.
-    pub fn resident_kib_each(&self, kind: Kind) -> anyhow::Result<Vec<u64>> {
-        self.pids.iter().filter(|(other, _)| *other == kind).map(|(_, pid)| resident_kib(*pid)).collect()
-    }
-
     /// Resident memory of all processes of a kind, in KiB.
     pub fn resident_kib(&self, kind: Kind) -> anyhow::Result<u64> {
-        Ok(self.resident_kib_each(kind)?.iter().sum())
+        self.all.iter().filter(|it| it.kind == kind).map(|it| status_kib(it.pid, "VmRSS:")).sum()
+    }
+
+    /// The memory of each process by name, in KiB; `None` for one that has gone. Resident memory, but for Postgres: there
+    /// what its processes have for themselves, without the shared buffers that fill as the data grows.
+    pub fn memory_kib(&self) -> anyhow::Result<Vec<(&str, Option<u64>)>> {
+        let all = all_processes()?;
+        let of = |it: &Process| match it.kind {
+            Kind::Postgres => all.contains_key(&it.pid).then(|| {
+                // One of its children may have ended meanwhile.
+                tree(it.pid, &all).into_iter().filter_map(|pid| status_kib(pid, "RssAnon:").ok()).sum()
+            }),
+            _ => status_kib(it.pid, "VmRSS:").ok(),
+        };
+        Ok(self.all.iter().map(|it| (it.name.as_str(), of(it))).collect())
     }
 }
 
-fn resident_kib(pid: u32) -> anyhow::Result<u64> {
+fn status_kib(pid: u32, field: &str) -> anyhow::Result<u64> {
     let status =
         fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid} has gone"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().context("an odd VmRSS")
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let line = line.with_context(|| format!("process {pid} has ended"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().with_context(|| format!("an odd {field}"))
 }
 
 struct Stat {
@@ -104,9 +126,19 @@ fn parse_stat(text: &str) -> Option<Stat> {
 }
 
 fn tree_ticks(root: u32, all: &HashMap<u32, Stat>) -> u64 {
-    let own = all.get(&root).map_or(0, |stat| stat.ticks);
-    let children = all.iter().filter(|(pid, stat)| stat.parent == root && **pid != root);
-    own + children.map(|(pid, _)| tree_ticks(*pid, all)).sum::<u64>()
+    tree(root, all).into_iter().filter_map(|pid| all.get(&pid)).map(|stat| stat.ticks).sum()
+}
+
+/// A process and all of its descendants.
+fn tree(root: u32, all: &HashMap<u32, Stat>) -> Vec<u32> {
+    let mut tree = vec![root];
+    let mut next = 0;
+    while next < tree.len() {
+        let parent = tree[next];
+        tree.extend(all.iter().filter(|(pid, stat)| stat.parent == parent && **pid != parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    tree
 }
 
 #[cfg(test)]

@@ -177,11 +177,7 @@ async fn an_address_that_is_in_use_is_a_failure_and_no_wrong_configuration() {
 #[tokio::test]
 async fn a_short_run_of_the_bench_finds_nothing_lost_and_reports_every_key() {
     let cluster = Cluster::builder().start().await;
-    let run = cluster.folder().join("run");
-    fs::create_dir(&run).unwrap();
-    for member in cluster.members() {
-        fs::write(run.join(format!("{member}.pid")), format!("{}\n", cluster.pid(member))).unwrap();
-    }
+    cluster.write_pid_files();
     let bench = |arguments: &'static [&'static str]| {
         let mut command = Command::new(tertulia_test_support::binary("tertulia-bench"));
         command.arg("--data").arg(cluster.folder()).args(["--json", "-", "--seconds", "1"]).args(arguments);

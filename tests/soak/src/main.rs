@@ -1,21 +1,30 @@
 //! `tertulia-soak`: people who come and go, chat, read, fall silent and stop reading, for a long time; then every
 //! invariant is checked over the complete history, and the memory of the cluster's processes over the whole time.
 //!
-//! One thread, like the bench. Exit code 1 where a promise was broken, 2 where the run itself failed.
+//! One thread, like the bench. Events go out when they are due, whatever the answers do. What the soak remembers of each is
+//! a few bytes, and bounded. Exit code 1 where a promise was broken or the run did not show it, 2 where it could not be made.
 
 mod check;
+mod deaf;
 mod memory;
 mod person;
+mod records;
 mod report;
+mod tally;
 mod world;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, rc::Rc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Parser;
 use tertulia_bench::{connection::SignIn, processes::Processes};
 
-use crate::{memory::Memory, report::Report, world::World};
+use crate::{
+    memory::Memory,
+    records::RECORD_BYTES,
+    report::{Observed, Report},
+    world::World,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,25 +42,55 @@ pub struct Options {
     /// Connection string of a store; repeat it, for all of them.
     #[arg(long = "store", value_name = "DSN", required = true)]
     stores: Vec<String>,
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1440))]
-    minutes: u64,
-    /// Events a second, over all people.
-    #[arg(long, default_value_t = 6000.0)]
+    /// How long people chat.
+    #[arg(long, default_value_t = 30.0, value_parser = parse_minutes)]
+    minutes: f64,
+    /// Events a second, over all people. The default is about half of what two cores can (docs/PERFORMANCE.md). For half
+    /// of what another machine can: half of the acked/s of `scripts/bench` without --rate.
+    #[arg(long, default_value_t = 6000.0, value_parser = parse_rate)]
     rate: f64,
     /// People, in pairs.
-    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    #[arg(long, default_value_t = 400, value_parser = parse_people)]
     people: u32,
     /// Groups that they have, and members of each.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     groups: u32,
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=400))]
     group_size: u32,
     /// Of a hundred people: how many come and go, and now and then stop reading.
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(0..=100))]
     restless_percent: u32,
-    /// Also write the result as JSON here.
+    /// People with a second session that never reads anything.
+    #[arg(long, default_value_t = 8)]
+    deaf: u32,
+    /// Also write the result as JSON here; `-` for standard output alone.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+/// Tokens of development users last twelve hours.
+const MINUTES_MAX: f64 = 600.0;
+/// What the soak may remember of what was said, at most.
+const RECORDS_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
+const SIGN_IN_AT: usize = 0;
+
+fn parse_minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=MINUTES_MAX).contains(&minutes) { Ok(minutes) } else { Err(format!("want 0.1 to {MINUTES_MAX}")) }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=1_000_000.0).contains(&rate) { Ok(rate) } else { Err("want 0.1 to 1000000".to_owned()) }
+}
+
+fn parse_people(text: &str) -> Result<u32, String> {
+    let people: u32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (2..=10_000).contains(&people) && people.is_multiple_of(2) {
+        Ok(people)
+    } else {
+        Err("want an even number from 2 to 10000".to_owned())
+    }
 }
 
 fn main() -> ExitCode {
@@ -69,48 +108,65 @@ fn run(options: &Options) -> anyhow::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
     let tasks = tokio::task::LocalSet::new();
     let report = runtime.block_on(tasks.run_until(soak(options)))?;
-    print!("{report}");
-    if let Some(path) = &options.json {
-        let json = serde_json::to_string_pretty(&report)? + "\n";
-        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    let json = serde_json::to_string_pretty(&report)? + "\n";
+    match &options.json {
+        Some(path) if path.as_os_str() == "-" => print!("{json}"),
+        Some(path) => {
+            std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+            print!("{report}");
+        }
+        None => print!("{report}"),
     }
     Ok(report)
 }
 
-/// After the last message: until everything is acked and folded.
+/// After the last event: until everything is answered.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 
 async fn soak(options: &Options) -> anyhow::Result<Report> {
+    let events = options.rate * 60.0 * options.minutes;
+    let most = (RECORDS_BYTES_MAX / RECORD_BYTES) as f64;
+    ensure!(
+        events <= most,
+        "{events} events are more than can be remembered ({most}): fewer --minutes, or a lower --rate"
+    );
     let processes = Processes::find(&options.data)?;
     let run: u32 = rand::random();
-    let mut sign_in = SignIn::connect(options.routers[0]).await?;
+    let mut sign_in = SignIn::connect(options.routers[SIGN_IN_AT]).await?;
     let mut people = Vec::new();
     for number in 0..options.people {
         people.push(sign_in.sign_in(&format!("soak-{run:08x}-{number}")).await?);
     }
     drop(sign_in);
-    let world = Rc::new(World::new(options, run, &people));
+    let world = Rc::new(World::new(options, run, people));
     let mut tasks = Vec::new();
-    for (number, signed_in) in people.into_iter().enumerate() {
-        tasks.push(tokio::task::spawn_local(person::live(world.clone(), number, signed_in)));
+    for person in 0..options.people as usize {
+        tasks.push(tokio::task::spawn_local(person::live(world.clone(), person)));
     }
     world.wait_for_groups().await?;
+    for person in 0..options.deaf.min(options.people) as usize {
+        tasks.push(tokio::task::spawn_local(deaf::live(world.clone(), person)));
+    }
 
     let memory = Memory::watch(processes);
-    println!(
-        "{} people, {} groups, {} events a second, {} minutes",
+    // To standard error: standard output may be wanted for the result alone.
+    eprintln!(
+        "run {run:08x}: {} people, {} groups, {} events a second, {} minutes",
         options.people, options.groups, options.rate, options.minutes
     );
-    world.pace(options.rate, Duration::from_secs(60 * options.minutes)).await;
+    let before = world.tally.acked.get();
+    world.pace(options.rate, Duration::from_secs_f64(60.0 * options.minutes)).await;
+    let acked_in_time = world.tally.acked.get() - before;
     let memory = memory.stop();
 
     world.stop_sending();
-    let settled = tokio::time::timeout(SETTLE_LIMIT, world.settled()).await.is_ok();
+    // What is not answered by then is reported as such.
+    let _ = tokio::time::timeout(SETTLE_LIMIT, world.settled()).await;
     world.end();
     for task in tasks {
         task.await.context("a person")?;
     }
-    println!("checking {} events", world.sent());
+    eprintln!("checking {} events", world.said());
     let violations = check::run(options, &world).await?;
-    Ok(Report::new(options, &world, settled, &memory, violations))
+    Ok(Report::new(options, &world, Observed { acked_in_time, memory }, violations))
 }

@@ -1,92 +1,76 @@
-//! Who has what with whom, what was sent and what became of it. One thread, so cells and no locks.
+//! Who chats with whom, what is due, and what everybody writes down. One thread, so cells and no locks.
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use anyhow::ensure;
+use rand::seq::index;
 use tertulia_bench::{body::Bodies, connection::SignedIn};
 use tertulia_shard_map::{ConversationId, DirectPair, EventId, Seq, UserId};
+use tertulia_test_invariants::{Invariant, Violations};
+use tertulia_wire::client::Event;
 use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::Options;
+use crate::{
+    Options,
+    records::{Agreement, Certainty, Record, Records, What},
+    tally::{Tally, add},
+};
 
 /// How often the pacer hands out what is due.
 const PACE: Duration = Duration::from_millis(5);
-/// Events that a person may be behind with; what is due beyond is passed over, and counted.
-pub const BACKLOG_MAX: u32 = 256;
+/// Events that a person may be behind with, as after an absence; what is due beyond is passed over, and counted.
+const BACKLOG_MAX: u32 = 1024;
 const GROUPS_LIMIT: Duration = Duration::from_secs(60);
+/// A group of this size has a guest, who comes and goes.
+const GUEST_FROM: usize = 3;
 
 pub struct Conversation {
     pub id: ConversationId,
-    /// Numbers of people.
+    /// Numbers of people; of a group its owner first.
     pub members: Vec<usize>,
-    pub is_group: bool,
 }
 
-/// Something that a person sent. Its number is its place in the person's list.
-#[derive(Debug, Clone, Copy)]
-pub struct Record {
-    pub conversation: u32,
-    pub what: What,
-    pub state: State,
-}
+impl Conversation {
+    pub fn is_group(&self) -> bool {
+        !self.id.is_direct()
+    }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    Create,
-    Message,
-    Edit,
-    Delete,
-    React,
-}
+    pub fn owner(&self) -> Option<usize> {
+        self.members.first().copied().filter(|_| self.is_group())
+    }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Not answered yet, or not answered at all.
-    Open,
-    Acked {
-        id: EventId,
-        seq: Seq,
-    },
-    Refused,
-}
-
-#[derive(Default)]
-pub struct Tally {
-    pub acked: Cell<u64>,
-    pub refused: Cell<u64>,
-    pub retried: Cell<u64>,
-    pub passed_over: Cell<u64>,
-    pub pushes: Cell<u64>,
-    pub resyncs: Cell<u64>,
-    pub joins: Cell<u64>,
-    pub leaves: Cell<u64>,
-    pub freezes: Cell<u64>,
-    pub own_reads: Cell<u64>,
-    pub own_reads_missed: Cell<u64>,
-    pub marks: Cell<u64>,
-}
-
-pub fn add(cell: &Cell<u64>) {
-    cell.set(cell.get() + 1);
+    /// The one member whom the owner removes and adds again.
+    pub fn guest(&self) -> Option<usize> {
+        self.members.last().copied().filter(|_| self.is_group() && self.members.len() >= GUEST_FROM)
+    }
 }
 
 pub struct World {
+    /// Names the people and the `temp_id`s of this run.
     pub run: u32,
-    pub routers: Vec<std::net::SocketAddr>,
-    pub users: Vec<UserId>,
-    pub restless: usize,
+    pub routers: Vec<SocketAddr>,
+    pub people: Vec<SignedIn>,
     pub conversations: Vec<Conversation>,
     /// Conversations of each person.
     pub of_person: Vec<Vec<u32>>,
-    pub records: Vec<RefCell<Vec<Record>>>,
-    /// Events that a person is due to send.
-    pub due: Vec<Cell<u32>>,
-    pub wake: Vec<Notify>,
     pub tally: Tally,
+    /// What was found broken while people chatted.
+    pub live: RefCell<Violations>,
+    /// Per person, told when something is due, or when all is over.
+    pub wake: Vec<Notify>,
+    by_user: HashMap<UserId, usize>,
+    by_id: HashMap<ConversationId, u32>,
+    records: Vec<RefCell<Records>>,
+    /// The farthest marks that were acked: delivered and read.
+    marks: RefCell<HashMap<(usize, u32), (Seq, Seq)>>,
+    restless_percent: usize,
+    due: Vec<Cell<u32>>,
     open: Cell<u64>,
     sending: Cell<bool>,
     ended: Cell<bool>,
@@ -94,59 +78,78 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(options: &Options, run: u32, people: &[SignedIn]) -> Self {
+    pub fn new(options: &Options, run: u32, people: Vec<SignedIn>) -> Self {
         let users: Vec<UserId> = people.iter().map(|person| person.user.user_id).collect();
-        let count = users.len();
-        let mut conversations = Vec::new();
-        for first in (0..count.saturating_sub(1)).step_by(2) {
-            let id = DirectPair::new(users[first], users[first + 1]).conversation_id();
-            conversations.push(Conversation { id, members: vec![first, first + 1], is_group: false });
-        }
-        for group in 0..options.groups as usize {
-            let size = (options.group_size as usize).min(count);
-            let members = (0..size).map(|place| (group * 17 + place * 31) % count).collect::<Vec<_>>();
-            let mut unique = members.clone();
-            unique.sort_unstable();
-            unique.dedup();
-            let random: u128 = rand::random();
-            conversations.push(Conversation {
-                id: ConversationId::from_u128(random >> 1),
-                members: unique,
-                is_group: true,
-            });
-        }
-        let mut of_person = vec![Vec::new(); count];
+        let conversations = arrange(&users, options.groups as usize, options.group_size as usize);
+        let mut of_person = vec![Vec::new(); users.len()];
         for (number, conversation) in conversations.iter().enumerate() {
             conversation.members.iter().for_each(|&member| of_person[member].push(number as u32));
         }
         Self {
             run,
             routers: options.routers.clone(),
-            restless: count * options.restless_percent as usize / 100,
-            conversations,
-            of_person,
-            records: (0..count).map(|_| RefCell::default()).collect(),
-            due: (0..count).map(|_| Cell::new(0)).collect(),
-            wake: (0..count).map(|_| Notify::new()).collect(),
-            users,
             tally: Tally::default(),
+            live: RefCell::default(),
+            wake: users.iter().map(|_| Notify::new()).collect(),
+            by_user: users.iter().enumerate().map(|(number, user)| (*user, number)).collect(),
+            by_id: conversations.iter().enumerate().map(|(number, it)| (it.id, number as u32)).collect(),
+            records: users.iter().map(|_| RefCell::default()).collect(),
+            marks: RefCell::default(),
+            restless_percent: options.restless_percent as usize,
+            due: users.iter().map(|_| Cell::new(0)).collect(),
             open: Cell::new(0),
             sending: Cell::new(true),
             ended: Cell::new(false),
             bodies: Bodies::new(None),
+            people,
+            conversations,
+            of_person,
         }
     }
 
-    // --- what is sent ---
+    // --- who ---
+
+    pub fn user(&self, person: usize) -> UserId {
+        self.people[person].user.user_id
+    }
+
+    pub fn person(&self, user: UserId) -> Option<usize> {
+        self.by_user.get(&user).copied()
+    }
+
+    /// Spread evenly: of each pair one, both or none.
+    pub fn is_restless(&self, person: usize) -> bool {
+        person * self.restless_percent / 100 != (person + 1) * self.restless_percent / 100
+    }
+
+    pub fn conversation(&self, number: u32) -> &Conversation {
+        &self.conversations[number as usize]
+    }
+
+    pub fn number_of(&self, id: ConversationId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+
+    // --- what was said ---
 
     pub fn temp_id(&self, number: usize) -> String {
         format!("{:08x}-{number}", self.run)
     }
 
-    /// The number in a temp_id of this run.
-    pub fn number_of(&self, temp_id: &str) -> Option<usize> {
+    /// The record that a stored or pushed event is of.
+    pub fn record_of(&self, sender: UserId, temp_id: &str) -> Option<(usize, usize, Record)> {
+        let person = self.person(sender)?;
         let (run, number) = temp_id.split_once('-')?;
-        (u32::from_str_radix(run, 16).ok()? == self.run).then(|| number.parse().ok())?
+        let number: usize = (u32::from_str_radix(run, 16).ok()? == self.run).then(|| number.parse().ok())??;
+        Some((person, number, *self.records[person].borrow().get(number)?))
+    }
+
+    pub fn record(&self, person: usize, number: usize) -> Option<Record> {
+        self.records[person].borrow().get(number).copied()
+    }
+
+    pub fn with_records<T>(&self, person: usize, look: impl FnOnce(&Records) -> T) -> T {
+        look(&self.records[person].borrow())
     }
 
     pub fn text(&self, person: usize, number: usize) -> String {
@@ -157,30 +160,78 @@ impl World {
         xxh3_64(self.text(person, number).as_bytes())
     }
 
-    /// Notes that something is about to be sent; its number.
+    /// Notes that something is about to be said; its number.
     pub fn begin(&self, person: usize, conversation: u32, what: What) -> usize {
-        let mut records = self.records[person].borrow_mut();
-        records.push(Record { conversation, what, state: State::Open });
         self.open.set(self.open.get() + 1);
-        records.len() - 1
+        self.records[person].borrow_mut().begin(conversation, what)
     }
 
-    pub fn finish(&self, person: usize, number: usize, state: State) {
-        let mut records = self.records[person].borrow_mut();
-        let record = &mut records[number];
-        if record.state == State::Open {
-            self.open.set(self.open.get() - 1);
-            add(if state == State::Refused { &self.tally.refused } else { &self.tally.acked });
-            record.state = state;
+    /// The ack of something that was begun. Once for each.
+    pub fn acked(&self, person: usize, number: usize, event: &Event) {
+        self.open.set(self.open.get() - 1);
+        add(&self.tally.acked);
+        let agreement = self.records[person].borrow_mut().acked(number, event.id, event.seq);
+        self.compare(agreement, event);
+    }
+
+    /// The refusal of something that was begun. Once for each.
+    pub fn refused(&self, person: usize, number: usize, certainty: Certainty) {
+        self.open.set(self.open.get() - 1);
+        add(&self.tally.refused);
+        self.records[person].borrow_mut().refused(number, certainty);
+    }
+
+    /// An event that somebody was told of: it must have been said, and be where its ack says.
+    pub fn heard(&self, event: &Event) {
+        let Some((person, number, record)) = self.record_of(event.sender_id, &event.temp_id) else {
+            return self.invented(event, "was never sent");
+        };
+        if self.conversation(record.conversation).id != event.conversation_id {
+            return self.invented(event, "was sent to another conversation");
+        }
+        let agreement = self.records[person].borrow_mut().heard(number, event.id, event.seq);
+        self.compare(agreement, event);
+    }
+
+    fn compare(&self, agreement: Agreement, event: &Event) {
+        match agreement {
+            Agreement::Same => {}
+            Agreement::WasRefused => self.invented(event, "was refused to its sender"),
+            Agreement::Differs => self.live.borrow_mut().add(Invariant::SeqIsContiguous, || {
+                format!(
+                    "{}: {} is told as {} ({}), and was another",
+                    event.conversation_id, event.temp_id, event.seq, event.id
+                )
+            }),
         }
     }
 
-    pub fn record(&self, person: usize, number: usize) -> Record {
-        self.records[person].borrow()[number]
+    fn invented(&self, event: &Event, why: &str) {
+        self.live.borrow_mut().add(Invariant::NothingIsInvented, || {
+            format!("{}: seq {} by {} {why}", event.conversation_id, event.seq, event.sender_id)
+        });
     }
 
-    pub fn sent(&self) -> usize {
+    /// Marks that were acked.
+    pub fn marked(&self, person: usize, conversation: u32, delivered: Seq, read: Seq) {
+        add(&self.tally.marks);
+        let mut marks = self.marks.borrow_mut();
+        let most = marks.entry((person, conversation)).or_default();
+        *most = (most.0.max(delivered), most.1.max(read));
+    }
+
+    pub fn marks(&self, person: usize, conversation: u32) -> (Seq, Seq) {
+        self.marks.borrow().get(&(person, conversation)).copied().unwrap_or_default()
+    }
+
+    pub fn said(&self) -> usize {
         self.records.iter().map(|records| records.borrow().len()).sum()
+    }
+
+    /// A sender asked for its own event right after the ack.
+    pub fn read_back(&self, conversation: ConversationId, acked: (EventId, Seq), found: Option<(EventId, Seq)>) {
+        add(&self.tally.own_reads);
+        tertulia_test_invariants::check_own_read(conversation, acked, found, &mut self.live.borrow_mut());
     }
 
     // --- the course of things ---
@@ -195,7 +246,7 @@ impl World {
             while handed < due {
                 handed += 1;
                 let person = next;
-                next = (next + 1) % self.users.len();
+                next = (next + 1) % self.people.len();
                 if self.due[person].get() < BACKLOG_MAX {
                     self.due[person].set(self.due[person].get() + 1);
                     self.wake[person].notify_one();
@@ -206,9 +257,18 @@ impl World {
         }
     }
 
+    /// Whether something is due; then it is not any more.
+    pub fn take_due(&self, person: usize) -> bool {
+        let due = self.due[person].get();
+        if due == 0 || !self.is_sending() {
+            return false;
+        }
+        self.due[person].set(due - 1);
+        true
+    }
+
     pub fn stop_sending(&self) {
         self.sending.set(false);
-        self.due.iter().for_each(|due| due.set(0));
         self.wake.iter().for_each(Notify::notify_one);
     }
 
@@ -225,6 +285,15 @@ impl World {
         self.ended.get()
     }
 
+    /// Sleeps, but not on into the time when nobody sends any more.
+    pub async fn pause(&self, time: Duration) {
+        const SLICE: Duration = Duration::from_millis(250);
+        let end = Instant::now() + time;
+        while self.is_sending() && Instant::now() < end {
+            tokio::time::sleep(SLICE.min(end.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+
     /// Until everything that was sent is answered.
     pub async fn settled(&self) {
         while self.open.get() > 0 {
@@ -236,14 +305,80 @@ impl World {
         self.open.get()
     }
 
-    /// Until the first member of each group has made it.
+    /// Until the owner of each group has made it.
     pub async fn wait_for_groups(&self) -> anyhow::Result<()> {
-        let groups = self.conversations.iter().filter(|conversation| conversation.is_group).count() as u64;
+        let groups = self.conversations.iter().filter(|it| it.is_group()).count() as u64;
         let start = Instant::now();
         while self.tally.acked.get() < groups {
             ensure!(start.elapsed() < GROUPS_LIMIT, "the groups could not be made");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+}
+
+/// Everybody has a friend, and some are in groups.
+fn arrange(users: &[UserId], groups: usize, group_size: usize) -> Vec<Conversation> {
+    let pairs = users.chunks_exact(2).enumerate().map(|(pair, users)| Conversation {
+        id: DirectPair::new(users[0], users[1]).conversation_id(),
+        members: vec![2 * pair, 2 * pair + 1],
+    });
+    let groups = (0..groups).map(|_| Conversation {
+        id: ConversationId::from_u128(rand::random::<u128>() >> 1),
+        members: index::sample(&mut rand::rng(), users.len(), group_size.min(users.len())).into_vec(),
+    });
+    pairs.chain(groups).collect()
+}
+
+/// A world of strangers, for tests: nobody is connected.
+#[cfg(test)]
+pub fn of(arguments: &[&str]) -> std::rc::Rc<World> {
+    use clap::Parser as _;
+    use tertulia_bench::connection::SignedInUser;
+
+    let needed = ["soak", "--data", "nowhere", "--router", "127.0.0.1:1", "--store", "none"];
+    let options = Options::parse_from(needed.iter().chain(arguments));
+    let user = |number: u32| SignedInUser { user_id: UserId::from_u128(number.into()) };
+    let people = (1..=options.people).map(|number| SignedIn { token: String::new(), user: user(number) });
+    std::rc::Rc::new(World::new(&options, 7, people.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_as_asked_for_are_restless() {
+        let world = of(&["--people", "40", "--restless-percent", "25"]);
+        assert_eq!((0..40).filter(|person| world.is_restless(*person)).count(), 10);
+    }
+
+    #[tokio::test]
+    async fn what_is_due_is_handed_out_on_time_and_bounded() {
+        let world = of(&["--people", "2", "--groups", "0"]);
+        world.pace(1e6, Duration::from_millis(50)).await;
+        let due = (0..).take_while(|_| world.take_due(0)).count();
+        assert_eq!(due, BACKLOG_MAX as usize);
+        assert!(world.tally.passed_over.get() > 10_000);
+        world.pace(100.0, Duration::from_millis(200)).await;
+        let due = (0..).take_while(|_| world.take_due(0)).count();
+        assert!((5..=10).contains(&due), "half of twenty, but {due}");
+        world.stop_sending();
+        assert!(!world.take_due(1), "nobody begins anything any more");
+    }
+
+    #[test]
+    fn everybody_has_a_friend_and_nobody_is_in_a_group_twice() {
+        let users: Vec<UserId> = (1..=10).map(UserId::from_u128).collect();
+        let conversations = arrange(&users, 4, 6);
+        let (pairs, groups) = conversations.split_at(5);
+        assert!(pairs.iter().all(|it| !it.is_group() && it.members.len() == 2 && it.guest().is_none()));
+        for group in groups {
+            let mut members = group.members.clone();
+            members.sort_unstable();
+            members.dedup();
+            assert_eq!((members.len(), group.is_group()), (6, true));
+            assert_ne!(group.owner(), group.guest());
+        }
     }
 }

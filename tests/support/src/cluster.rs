@@ -163,6 +163,15 @@ impl Cluster {
         config::store_dsn(store, &self.addresses)
     }
 
+    /// Writes pid files as `scripts/up` does, in a folder `run`: the load generators find the processes by them.
+    pub fn write_pid_files(&self) {
+        let run = self.folder.join("run");
+        fs::create_dir_all(&run).expect("a folder can be made");
+        for member in self.members() {
+            fs::write(run.join(format!("{member}.pid")), format!("{}\n", self.pid(member))).expect("it can be written");
+        }
+    }
+
     // --- talking to it ---
 
     pub async fn get(&self, member: Member, path: &str) -> std::io::Result<HttpResponse> {
