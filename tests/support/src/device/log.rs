@@ -108,6 +108,7 @@ fn apply(message: &mut Event, change: &Event, me: UserId) {
             message.tag.clone_from(&change.tag);
             message.key_version.clone_from(&change.key_version);
             message.algorithm.clone_from(&change.algorithm);
+            message.reply_to = change.reply_to;
             message.attachments.clone_from(&change.attachments);
             message.mentions.clone_from(&change.mentions);
             message.edited_at_ms = Some(change.created_at_ms);
