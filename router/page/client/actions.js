@@ -23,13 +23,16 @@ export class Actions {
     const target = conversation.peerId ? { to: conversation.peerId } : { conversation_id: conversation.id };
     const data = { ...target, content };
     if (replyTo) data.reply_to = replyTo;
-    const mentions = conversation.isGroup ? mentionsIn(content, conversation.members, this.#nameOf) : [];
-    if (mentions.length > 0) data.mentions = mentions;
+    Object.assign(data, this.#mentionsIn(conversation, content));
     return this.#add(conversation, "dm:send", data);
   }
 
+  /** New text; what else the message says stays, and so is said again. */
   edit(conversation, message, content) {
-    return this.#about(conversation, message, "dm:edit", { content });
+    const { reply_to, attachments } = message;
+    const kept = Object.fromEntries(Object.entries({ reply_to, attachments }).filter(([, value]) => value !== undefined));
+    const mentions = this.#mentionsIn(conversation, content);
+    return this.#about(conversation, message, "dm:edit", { content, ...kept, ...mentions });
   }
 
   erase(conversation, message) {
@@ -69,6 +72,11 @@ export class Actions {
 
   leave(conversation) {
     return this.#change(conversation, "conversation:leave", {});
+  }
+
+  #mentionsIn(conversation, content) {
+    const mentions = conversation.isGroup ? mentionsIn(content, conversation.members, this.#nameOf) : [];
+    return mentions.length > 0 ? { mentions } : {};
   }
 
   #about(conversation, message, type, data) {

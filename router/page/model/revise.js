@@ -3,8 +3,8 @@
 
 const ENVELOPE = ["id", "conversation_id", "seq", "message_no", "kind", "sender_id", "created_at_ms", "temp_id"];
 const CIPHER = ["ciphertext", "nonce", "tag", "key_version", "algorithm"];
-/** What a message says. `reply_to` is not among them: an edit leaves it. */
-const CONTENT = ["content", ...CIPHER, "attachments", "mentions"];
+/** What a message says: an edit takes the place of all of it. */
+const CONTENT = ["content", ...CIPHER, "attachments", "mentions", "reply_to"];
 
 /** The kinds of events that are about an earlier message. */
 export function isRevision(event) {

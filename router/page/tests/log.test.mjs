@@ -99,12 +99,12 @@ test("an edit whose message was deleted later changes nothing until the deletion
   assert.ok(log.find("E1").deleted_at_ms);
 });
 
-test("an edit replaces all content, and leaves what it answers", () => {
+test("an edit replaces all that a message says", () => {
   const log = new Log(ME);
   log.add(message(1, { attachments: [{ name: "a.jpg" }], reply_to: "E0" }));
   log.add(edit(2, 1, "only text"));
   const { attachments, reply_to: replyTo, content } = log.find("E1");
-  assert.deepEqual([attachments, replyTo, content], [undefined, "E0", "only text"]);
+  assert.deepEqual([attachments, replyTo, content], [undefined, undefined, "only text"]);
 });
 
 test("a trimmed window keeps its newest events and can be extended again", () => {
