@@ -1,8 +1,8 @@
 //! The users' side of a store, on a real Postgres: what was folded is read as it was folded, and only by the owner.
 
 use tertulia_node::store::{
-    BlockKey, FoldBatch, InboxKey, Lane, LaneId, MailboxHead, NameFrom, Sight, Stamp, Store, StoreError, StoredBlock,
-    StoredInboxRow, StoredProfile, Writer,
+    BlockKey, FoldBatch, HOT_INBOX_STATEMENTS, InboxKey, Lane, LaneId, MailboxHead, NameFrom, Sight, Stamp, Store,
+    StoreError, StoredBlock, StoredInboxRow, StoredProfile, Writer,
 };
 use tertulia_shard_map::{
     ClusterId, ConversationId, DirectPair, Epoch, EventId, Incarnation, MessageNo, NodeId, Rev, Seq, Slot, SlotCount,
@@ -210,5 +210,42 @@ async fn a_deposed_owner_reads_no_mailbox_and_writes_none() {
     ] {
         let refused = lane.fold(&batch).await;
         assert!(matches!(&refused, Err(StoreError::SlotsFenced(slots)) if slots == &[SLOT]), "{refused:?}");
+    }
+}
+
+/// With the types of a statement's parameters written out: the planner is told nothing else of them.
+fn with_values(sql: &str, values: &[&str]) -> String {
+    (1..=values.len())
+        .rev()
+        .fold(sql.to_owned(), |sql, number| sql.replace(&format!("${number}"), &format!("({})", values[number - 1])))
+}
+
+#[tokio::test]
+async fn what_mailboxes_ask_is_answered_by_an_index_of_one_slot() {
+    let cluster = Cluster::builder().start_servers().await;
+    let (store, _lane) = owner(&cluster).await;
+    let taken = store.take_slots(&[(Slot::new(6), EPOCH), (Slot::new(7), EPOCH)]).await.expect("the store answers");
+    assert_eq!(taken.len(), 2);
+    let sql = cluster.sql(1).await;
+    sql.batch_execute("SET enable_seqscan = off").await.expect("the tables are too small for an index to pay");
+    let id = "'00000000-0000-0000-0000-000000000001'::uuid";
+    let ids = "'{00000000-0000-0000-0000-000000000001}'::uuid[]";
+    let head = ["5", "1", "1", "1", id];
+    for (name, statement) in HOT_INBOX_STATEMENTS {
+        let values: Vec<&str> = match name {
+            "rows" => vec!["5", ids, ids],
+            "mailboxes" => vec!["5", ids],
+            "sync" => [&head[..], &["1", "10"]].concat(),
+            "inbox from the top" => [&head[..], &["10"]].concat(),
+            _ => [&head[..], &["1", id, "10"]].concat(),
+        };
+        let explain = format!("EXPLAIN {}", with_values(statement, &values));
+        let rows = sql.query(&explain, &[]).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let scans: Vec<&String> = plan.iter().filter(|line| line.contains(" on inbox")).collect();
+        assert!(!scans.is_empty(), "{name}: {plan:#?}");
+        for scan in scans {
+            assert!(scan.contains("Index") && scan.contains("inbox_s5"), "{name}: {scan}");
+        }
     }
 }

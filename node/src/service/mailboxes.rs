@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tertulia_runtime::rpc::{Connection, Responder};
-use tertulia_shard_map::{ConversationId, Slot, StoreId, UserId};
+use tertulia_shard_map::{ConversationId, Seq, Slot, StoreId, UserId};
 use tertulia_wire::{
     TraceId,
     cluster::{
@@ -169,6 +169,8 @@ async fn derive(shared: &Shared, rows: Vec<InboxRow>) -> Result<Vec<InboxRow>, R
 }
 
 fn derived(row: InboxRow, head: &Head) -> InboxRow {
+    // Nobody is told of others' watermarks; those are from when the group was small.
+    let row = InboxRow { others_delivered_seq: Seq::ZERO, others_read_seq: Seq::ZERO, ..row };
     if head.last_seq < row.last_seq {
         return row;
     }
@@ -200,7 +202,7 @@ async fn profiles(shared: Arc<Shared>, slot: Slot, serving: Serving, users: Vec<
 
 #[cfg(test)]
 mod tests {
-    use tertulia_shard_map::{EventId, MessageNo, Seq};
+    use tertulia_shard_map::{EventId, MessageNo};
     use tertulia_wire::cluster::GroupSize;
 
     use super::*;

@@ -64,6 +64,15 @@ const INBOX_FROM_TOP: &str = page!("true ORDER BY x.last_at_ms DESC, x.conversat
 const INBOX_BELOW: &str =
     page!("(x.last_at_ms, x.conversation_id) < ($6, $7) ORDER BY x.last_at_ms DESC, x.conversation_id DESC LIMIT $8");
 
+/// What mailboxes ask with every delivery, sign-in and sync, by name: a test explains each.
+pub const HOT_INBOX_STATEMENTS: [(&str, &str); 5] = [
+    ("rows", ROWS),
+    ("mailboxes", MAILBOXES),
+    ("sync", SYNC),
+    ("inbox from the top", INBOX_FROM_TOP),
+    ("inbox below", INBOX_BELOW),
+];
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InboxKey {
     pub slot: Slot,

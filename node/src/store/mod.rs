@@ -29,7 +29,7 @@ pub use conversations::{ConversationKey, NEWEST_EVENTS, StoredConversation, Stor
 pub use details::{MemberKey, PositionKey, Senior, StoredTarget, TargetKey};
 pub use duplicates::{DuplicateKey, StoredEvent};
 pub use fence::TakenSlot;
-pub use inbox::{InboxKey, InboxPage, MailboxHead, StoredInboxRow};
+pub use inbox::{HOT_INBOX_STATEMENTS, InboxKey, InboxPage, MailboxHead, StoredInboxRow};
 pub use lane::{
     AppendBatch, DIRECT, FoldBatch, GROUP, Lane, LaneId, NewEvent, WrittenConversation, WrittenKind, WrittenMember,
     WrittenReaction, WrittenStanding,

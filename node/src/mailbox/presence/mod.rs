@@ -5,8 +5,6 @@
 //! [`board`] decides, [`driver`] does. Nothing here is stored, and all of it may be dropped where a router is busy.
 
 mod board;
-#[cfg(test)]
-mod board_tests;
 mod driver;
 mod redis;
 

@@ -1,14 +1,6 @@
-use std::time::Duration;
+use tertulia_wire::{cluster::UnwatchPresence, limits::PRESENCE_USERS_MAX};
 
-use tertulia_shard_map::{Epoch, SessionId, Slot, StoreId, UserId};
-use tertulia_wire::{
-    cluster::{Presence, Refusal, UnwatchPresence, WatchPresence},
-    limits::PRESENCE_USERS_MAX,
-};
-use tokio::time::Instant;
-
-use super::board::*;
-use crate::store::Sight;
+use super::*;
 
 const SLOT: Slot = Slot::new(3);
 const ANA: UserId = UserId::from_u128(1);
