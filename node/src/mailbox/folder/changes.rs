@@ -16,7 +16,7 @@ pub(super) struct Changes {
     pub blocks: BTreeMap<BlockKey, ChangedBlock>,
     pub profiles: BTreeMap<UserId, (Slot, ChangedProfile)>,
     /// Direct conversations of which the user has the first row.
-    pub begun: Vec<Sight>,
+    pub begun: Vec<(Slot, Sight)>,
 }
 
 pub(super) struct ChangedBlock {
@@ -44,28 +44,28 @@ pub(super) struct ChangedProfile {
 }
 
 impl Changes {
-    /// The commit, each row with the next rev of its mailbox; and the slots of which something is missing, because
-    /// memory has lost it meanwhile.
-    pub fn batch(&self, memory: &mut Memory, slots: &HashMap<Slot, Epoch>) -> (FoldBatch, HashSet<Slot>) {
+    /// The commit, with the rows taken out of here, each with the next rev of its mailbox; and the slots of which something
+    /// is missing, because memory has lost it meanwhile.
+    pub fn batch(&mut self, memory: &mut Memory, slots: &HashMap<Slot, Epoch>) -> (FoldBatch, HashSet<Slot>) {
         let mut batch = FoldBatch::default();
         let mut lost = HashSet::new();
         let mut revs: HashMap<UserId, Rev> = HashMap::new();
         let mut touched = HashSet::new();
-        for (&(user, _), (slot, row)) in &self.rows {
+        for ((user, _), (slot, row)) in std::mem::take(&mut self.rows) {
             let newest = match revs.get(&user) {
                 Some(rev) => *rev,
                 None => match memory.head(user) {
                     Some(head) => head.rev,
                     None => {
-                        lost.insert(*slot);
+                        lost.insert(slot);
                         continue;
                     }
                 },
             };
             let rev = newest.next();
             revs.insert(user, rev);
-            touched.insert(*slot);
-            batch.rows.push((*slot, user, StoredInboxRow { row: row.clone(), rev }));
+            touched.insert(slot);
+            batch.rows.push((slot, user, StoredInboxRow { row, rev }));
         }
         for (key, change) in self.blocks.iter().filter(|(_, change)| change.now != change.before) {
             touched.insert(key.slot);
@@ -81,12 +81,7 @@ impl Changes {
 
     /// Of these nothing, or not all, is committed.
     pub fn drop_slots(&mut self, failed: &HashSet<Slot>) {
-        if failed.is_empty() {
-            return;
-        }
-        let begun_in: HashMap<UserId, Slot> = self.rows.iter().map(|(&(user, _), &(slot, _))| (user, slot)).collect();
-        self.begun.retain(|sight| begun_in.get(&sight.user).is_none_or(|slot| !failed.contains(slot)));
-        self.rows.retain(|_, (slot, _)| !failed.contains(slot));
+        self.begun.retain(|(slot, _)| !failed.contains(slot));
         self.blocks.retain(|key, _| !failed.contains(&key.slot));
         self.profiles.retain(|_, (slot, _)| !failed.contains(slot));
     }

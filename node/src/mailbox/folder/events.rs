@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tertulia_shard_map::{Slot, UserId};
-use tertulia_wire::cluster::{DeliverStanding, Membership};
+use tertulia_wire::cluster::{DeliverStanding, InboxRow, Membership, Reader};
 use tokio::time::timeout;
 
 use super::{
@@ -17,7 +17,6 @@ use crate::{
     metrics as names,
     store::Sight,
 };
-use tertulia_wire::cluster::{InboxRow, Reader};
 
 /// Questions about missing events that one round asks, and how long each may take.
 const GAPS_PER_ROUND: u32 = 4;
@@ -81,7 +80,7 @@ impl Folder {
             }
         };
         if is_new && let Some(watcher) = changed.peer {
-            changes.begun.push(Sight { user, watcher });
+            changes.begun.push((slot, Sight { user, watcher }));
         }
         changes.rows.insert(key, (slot, changed));
         whole

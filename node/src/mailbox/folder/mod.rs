@@ -26,7 +26,11 @@ use self::{
     queue::{Control, Next, Round},
 };
 use super::{news::News, presence::PresenceHandle};
-use crate::{clock, peers::Peers, store::Lane};
+use crate::{
+    clock,
+    peers::Peers,
+    store::{Lane, Sight},
+};
 
 pub(super) use queue::{FoldEntry, FoldItem, FoldJob, PersonJob, PersonWork, Start};
 pub use queue::{FolderHandle, FolderInputs};
@@ -146,14 +150,14 @@ impl Folder {
 
     /// Tells of what is committed. The sessions never wait for a folder, so that it can wait for them.
     async fn tell(&mut self, changes: Changes) {
-        for sight in changes.begun {
+        for (_, sight) in changes.begun {
             self.presence.sight_changed(sight);
         }
         for (key, change) in changes.blocks {
             if change.now == change.before {
                 continue;
             }
-            self.presence.sight_changed(crate::store::Sight { user: key.user, watcher: key.other });
+            self.presence.sight_changed(Sight { user: key.user, watcher: key.other });
             if change.now.by_user != change.before.by_user {
                 let said = if change.now.by_user { BlockChange::Block } else { BlockChange::Unblock };
                 let (slot, user, other) = (key.slot, key.user, key.other);
