@@ -261,7 +261,8 @@ BEGIN
         INSERT INTO conversation (slot, id, kind, direct_lo, direct_hi, name, members, large, created_by, created_at_ms)
             SELECT * FROM unnest(c_slot, c_id, c_kind, c_lo, c_hi, c_name, c_members, c_large, c_by, c_at)
             ON CONFLICT (slot, id) DO UPDATE SET
-                name = excluded.name, members = excluded.members, large = excluded.large;
+                name = excluded.name, members = excluded.members, large = excluded.large,
+                created_by = excluded.created_by, created_at_ms = excluded.created_at_ms;
     END IF;
     IF cardinality(m_slot) > 0 THEN
         INSERT INTO member (slot, conversation_id, user_id, role, joined_seq, left_seq)
@@ -280,37 +281,41 @@ BEGIN
             RAISE EXCEPTION USING ERRCODE = 'TT002', MESSAGE = 'a duplicate or a stale seq';
         END IF;
         -- Edits and deletions. On the leaf: an UPDATE through the parent would plan, and lock, every partition.
-        FOR x IN SELECT * FROM unnest(e_slot, e_conversation, e_kind, e_at, e_target_seq, e_body)
-                     AS e (slot, conversation, kind, at, target, body) WHERE e.kind IN (2, 3)
+        IF ARRAY[2, 3]::smallint[] && e_kind THEN
+            FOR x IN SELECT * FROM unnest(e_slot, e_conversation, e_kind, e_at, e_target_seq, e_body)
+                         AS e (slot, conversation, kind, at, target, body) WHERE e.kind IN (2, 3)
+            LOOP
+                IF x.kind = 2 THEN
+                    EXECUTE format('UPDATE event_s%s SET body = $3, edited_at_ms = $4 '
+                                   'WHERE conversation_id = $1 AND seq = $2 AND deleted_at_ms IS NULL', x.slot)
+                        USING x.conversation, x.target, x.body, x.at;
+                ELSE
+                    EXECUTE format('UPDATE event_s%s SET body = %L, deleted_at_ms = $3 '
+                                   'WHERE conversation_id = $1 AND seq = $2', x.slot, ''::bytea)
+                        USING x.conversation, x.target, x.at;
+                    EXECUTE format('UPDATE event_s%s SET body = %L '
+                                   'WHERE conversation_id = $1 AND target_seq = $2 AND kind = 2', x.slot, ''::bytea)
+                        USING x.conversation, x.target;
+                    EXECUTE format('DELETE FROM reaction_s%s WHERE conversation_id = $1 AND message_seq = $2', x.slot)
+                        USING x.conversation, x.target;
+                END IF;
+            END LOOP;
+        END IF;
+    END IF;
+    IF cardinality(r_slot) > 0 THEN
+        FOR x IN SELECT * FROM unnest(r_slot, r_conversation, r_message_seq, r_user, r_emoji, r_add)
+                     AS r (slot, conversation, message_seq, user_id, emoji, added)
         LOOP
-            IF x.kind = 2 THEN
-                EXECUTE format('UPDATE event_s%s SET body = $3, edited_at_ms = $4 '
-                               'WHERE conversation_id = $1 AND seq = $2 AND deleted_at_ms IS NULL', x.slot)
-                    USING x.conversation, x.target, x.body, x.at;
+            IF x.added THEN
+                INSERT INTO reaction (slot, conversation_id, message_seq, user_id, emoji)
+                    VALUES (x.slot, x.conversation, x.message_seq, x.user_id, x.emoji) ON CONFLICT DO NOTHING;
             ELSE
-                EXECUTE format('UPDATE event_s%s SET body = %L, deleted_at_ms = $3 '
-                               'WHERE conversation_id = $1 AND seq = $2', x.slot, ''::bytea)
-                    USING x.conversation, x.target, x.at;
-                EXECUTE format('UPDATE event_s%s SET body = %L '
-                               'WHERE conversation_id = $1 AND target_seq = $2 AND kind = 2', x.slot, ''::bytea)
-                    USING x.conversation, x.target;
-                EXECUTE format('DELETE FROM reaction_s%s WHERE conversation_id = $1 AND message_seq = $2', x.slot)
-                    USING x.conversation, x.target;
+                EXECUTE format('DELETE FROM reaction_s%s '
+                               'WHERE conversation_id = $1 AND message_seq = $2 AND user_id = $3 AND emoji = $4', x.slot)
+                    USING x.conversation, x.message_seq, x.user_id, x.emoji;
             END IF;
         END LOOP;
     END IF;
-    FOR x IN SELECT * FROM unnest(r_slot, r_conversation, r_message_seq, r_user, r_emoji, r_add)
-                 AS r (slot, conversation, message_seq, user_id, emoji, added)
-    LOOP
-        IF x.added THEN
-            INSERT INTO reaction (slot, conversation_id, message_seq, user_id, emoji)
-                VALUES (x.slot, x.conversation, x.message_seq, x.user_id, x.emoji) ON CONFLICT DO NOTHING;
-        ELSE
-            EXECUTE format('DELETE FROM reaction_s%s '
-                           'WHERE conversation_id = $1 AND message_seq = $2 AND user_id = $3 AND emoji = $4', x.slot)
-                USING x.conversation, x.message_seq, x.user_id, x.emoji;
-        END IF;
-    END LOOP;
     IF cardinality(s_slot) > 0 THEN
         -- Never inserts: who has a standing is a member. Were it not so, the row would be one of a member long gone.
         INSERT INTO member AS m (slot, conversation_id, user_id, role, joined_seq, left_seq, standing_id, delivered_seq,

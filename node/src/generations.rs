@@ -4,12 +4,21 @@ use std::{collections::HashMap, hash::Hash, mem};
 
 /// Two maps: what was used since the last turn, and what was used in the turn before. When the young one is full it
 /// becomes the old one, and what nobody touched for a whole turn goes. Costs one look-up on a hit; holds at most twice
-/// `turn` of weight, and one entry more.
+/// `turn` of weight, and what came in since the last chance to turn.
 pub struct Generations<K, V> {
     young: HashMap<K, Weighed<V>>,
     old: HashMap<K, Weighed<V>>,
     young_weight: usize,
     turn: usize,
+    turns: Turns,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turns {
+    /// With whatever comes in while it is full.
+    ByItself,
+    /// Only when it is told to.
+    WhenTold,
 }
 
 struct Weighed<V> {
@@ -19,7 +28,19 @@ struct Weighed<V> {
 
 impl<K: Eq + Hash + Copy, V> Generations<K, V> {
     pub fn new(turn: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), young_weight: 0, turn }
+        Self { young: HashMap::new(), old: HashMap::new(), young_weight: 0, turn, turns: Turns::ByItself }
+    }
+
+    /// Forgets only in [`make_room`](Self::make_room): what was brought in or used since stays.
+    pub fn in_rounds(turn: usize) -> Self {
+        Self { turns: Turns::WhenTold, ..Self::new(turn) }
+    }
+
+    pub fn make_room(&mut self) {
+        if self.young_weight >= self.turn {
+            self.old = mem::take(&mut self.young);
+            self.young_weight = 0;
+        }
     }
 
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
@@ -45,12 +66,20 @@ impl<K: Eq + Hash + Copy, V> Generations<K, V> {
 
     pub fn insert_weighed(&mut self, key: K, value: V, weight: usize) {
         self.remove(&key);
-        if self.young_weight >= self.turn {
-            self.old = mem::take(&mut self.young);
-            self.young_weight = 0;
+        if self.turns == Turns::ByItself {
+            self.make_room();
         }
         self.young_weight += weight;
         self.young.insert(key, Weighed { value, weight });
+    }
+
+    /// The entry has grown, or shrunk.
+    pub fn reweigh(&mut self, key: &K, weigh: impl FnOnce(&V) -> usize) {
+        if let Some(weighed) = self.young.get_mut(key) {
+            let weight = weigh(&weighed.value);
+            self.young_weight = self.young_weight + weight - weighed.weight;
+            weighed.weight = weight;
+        }
     }
 
     pub fn remove(&mut self, key: &K) {
@@ -97,6 +126,21 @@ mod tests {
         }
         cache.insert_weighed(2000, (), 100);
         assert!(cache.contains(&2000), "even what is larger than a turn has its turn");
+    }
+
+    #[test]
+    fn in_rounds_nothing_goes_before_the_round_is_over() {
+        let mut cache = Generations::in_rounds(10);
+        for key in 0..1000 {
+            cache.insert(key, ());
+        }
+        assert!((0..1000).all(|key| cache.get_mut(&key).is_some()));
+        cache.make_room();
+        cache.insert(2000, ());
+        cache.reweigh(&2000, |()| 10);
+        assert_eq!(cache.len(), 1001);
+        cache.make_room();
+        assert!(cache.contains(&2000) && !cache.contains(&0));
     }
 
     #[test]

@@ -43,6 +43,8 @@ client_limits! {
     EMOJI_BYTES: usize = 64;
     /// Most reactions of one user to one message.
     REACTIONS_PER_USER_MAX: u32 = 16;
+    /// Most different emojis of all reactions to one message.
+    REACTIONS_PER_MESSAGE_MAX: u32 = 64;
     /// Most attachments of one message.
     ATTACHMENTS_MAX: usize = 10;
     /// Longest `key`, `name` and `content_type` of an attachment, in bytes.

@@ -20,6 +20,8 @@ use crate::{
 const DIRECT_NEWEST: usize = 4;
 /// Newest commits of a conversation that are remembered, so that the retry of a lost ack needs no look into the store.
 const RECENT: usize = 4;
+/// Largest body of an event that is remembered for that.
+const RECENT_BYTES_MAX: usize = 1024;
 /// Members of a large group that are remembered at once, found or not.
 const LARGE_MEMBERS_KNOWN_MAX: usize = 4096;
 /// So many members weigh as much in the cache as a conversation without any.
@@ -34,8 +36,9 @@ pub struct Conversation {
     pub last_seq: Seq,
     pub message_no: MessageNo,
     pub existence: Existence,
-    /// Present members: all of them, except in a large group.
+    /// Present members, and who is known to be none.
     members: HashMap<UserId, Option<Member>>,
+    completeness: Completeness,
     /// All present members; made when it is first needed after a change.
     everybody: Option<Arc<[Recipient]>>,
     /// The end of the log, oldest first.
@@ -54,6 +57,14 @@ pub enum Existence {
     /// In memory only: the next batch creates it.
     Imagined,
     Stored,
+}
+
+/// Whether every present member is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Completeness {
+    Complete,
+    /// Of a large group: those who were asked for.
+    Partial,
 }
 
 /// A present member.
@@ -85,6 +96,7 @@ impl Conversation {
             message_no: MessageNo::ZERO,
             existence: Existence::Imagined,
             members: HashMap::new(),
+            completeness: Completeness::Complete,
             everybody: None,
             newest: VecDeque::new(),
             recent: VecDeque::new(),
@@ -108,6 +120,8 @@ impl Conversation {
         };
         let end = newest.first().copied();
         let remembered = newest_max(&kind);
+        let large = matches!(kind, Kind::Group { size: GroupSize::Large, .. });
+        let completeness = if large { Completeness::Partial } else { Completeness::Complete };
         Self {
             slot,
             kind,
@@ -118,6 +132,7 @@ impl Conversation {
             message_no: end.map_or(MessageNo::ZERO, |end| end.message_no),
             existence: Existence::Stored,
             members: members.into_iter().map(|member| (member.user, Some(member.into()))).collect(),
+            completeness,
             everybody: None,
             newest: newest.into_iter().take(remembered).rev().collect(),
             recent: VecDeque::new(),
@@ -144,21 +159,33 @@ impl Conversation {
 
     // --- members ---
 
-    /// A present member. Of a large group: call [`learn`](Self::learn) about the user first.
+    /// Whether all present members are remembered.
+    pub fn is_complete(&self) -> bool {
+        self.completeness == Completeness::Complete
+    }
+
+    /// A present member. Where not all are remembered: call [`learn`](Self::learn) about the user first.
     pub fn member(&self, user: UserId) -> Option<&Member> {
         self.members.get(&user)?.as_ref()
     }
 
     /// Whether it is known if the user is a member.
     pub fn knows(&self, user: UserId) -> bool {
-        !self.is_large() || self.members.contains_key(&user)
+        self.is_complete() || self.members.contains_key(&user)
     }
 
     /// Forgets members of a large group where too many are remembered. Before the look-ups for a batch, never between.
     pub fn make_room(&mut self) {
         if self.is_large() && self.members.len() >= LARGE_MEMBERS_KNOWN_MAX {
             self.members.clear();
+            self.completeness = Completeness::Partial;
         }
+    }
+
+    /// Forgets positions beyond those that are to be remembered. Between batches, never within.
+    pub fn trim(&mut self) {
+        let excess = self.newest.len().saturating_sub(newest_max(&self.kind));
+        self.newest.drain(..excess);
     }
 
     /// What the store says of a user of a large group.
@@ -169,7 +196,7 @@ impl Conversation {
     /// `None`: no longer a member.
     pub fn set_member(&mut self, user: UserId, member: Option<Member>) {
         self.everybody = None;
-        if member.is_none() && !self.is_large() {
+        if member.is_none() && self.is_complete() {
             self.members.remove(&user);
         } else {
             self.members.insert(user, member);
@@ -189,14 +216,14 @@ impl Conversation {
         }
     }
 
-    /// From now on only those members are known who are asked for.
+    /// All members are still remembered, until there are too many.
     pub fn become_large(&mut self) {
         if let Kind::Group { size, .. } = &mut self.kind {
             *size = GroupSize::Large;
         }
     }
 
-    /// The known present members, of a group that is not large: all of them.
+    /// The known present members.
     pub fn present(&self) -> impl Iterator<Item = (UserId, &Member)> {
         self.members.iter().filter_map(|(user, member)| Some((*user, member.as_ref()?)))
     }
@@ -233,9 +260,6 @@ impl Conversation {
     pub fn appended(&mut self, position: StoredPosition) {
         self.last_seq = position.seq;
         self.message_no = position.message_no;
-        if self.newest.len() >= newest_max(&self.kind) {
-            self.newest.pop_front();
-        }
         self.newest.push_back(position);
     }
 
@@ -263,7 +287,11 @@ impl Conversation {
         senders
     }
 
+    /// The store answers retries of what is too large to be remembered.
     pub fn remember(&mut self, recent: Recent) {
+        if recent.appended.record.as_ref().is_some_and(|record| record.body.len() > RECENT_BYTES_MAX) {
+            return;
+        }
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }

@@ -14,12 +14,11 @@ pub struct Wanted {
     pub targets: Vec<TargetKey>,
     pub members: Vec<MemberKey>,
     pub positions: Vec<PositionKey>,
-    pub seniority: Vec<crate::store::ConversationKey>,
 }
 
 impl Wanted {
     pub fn is_empty(&self) -> bool {
-        self.targets.is_empty() && self.members.is_empty() && self.positions.is_empty() && self.seniority.is_empty()
+        self.targets.is_empty() && self.members.is_empty() && self.positions.is_empty()
     }
 
     /// Each once.
@@ -31,7 +30,6 @@ impl Wanted {
         once(&mut self.targets);
         once(&mut self.members);
         once(&mut self.positions);
-        once(&mut self.seniority);
     }
 }
 
@@ -44,6 +42,8 @@ pub struct TargetMessage {
     pub deleted: bool,
     /// The reactions of those who react in this batch.
     pub reactions: HashMap<UserId, BTreeSet<String>>,
+    /// Everybody's, up to one more than there may be.
+    pub emojis: BTreeSet<String>,
 }
 
 /// What the look-ups found.
@@ -56,15 +56,16 @@ pub struct Details {
 
 impl Details {
     pub fn add_target(&mut self, key: TargetKey, stored: StoredTarget) {
-        let StoredTarget { seq, kind, sender, deleted, emojis } = stored;
+        let StoredTarget { seq, kind, sender, deleted, own_emojis, emojis } = stored;
         let message = self.targets.entry((key.conversation, key.message)).or_insert_with(|| TargetMessage {
             seq,
             kind,
             sender,
             deleted,
             reactions: HashMap::new(),
+            emojis: emojis.into_iter().collect(),
         });
-        message.reactions.insert(key.user, emojis.into_iter().collect());
+        message.reactions.insert(key.user, own_emojis.into_iter().collect());
     }
 
     pub fn add_position(&mut self, key: PositionKey, message_no: MessageNo) {
@@ -83,7 +84,13 @@ impl Details {
         self.positions.get(&(conversation, seq)).copied()
     }
 
-    pub fn seniority(&self, conversation: ConversationId) -> &[Senior] {
-        self.seniority.get(&conversation).map_or(&[], Vec::as_slice)
+    /// `None` where it is not known, or no longer: it has to be looked up then.
+    pub fn seniority(&self, conversation: ConversationId) -> Option<&[Senior]> {
+        self.seniority.get(&conversation).map(Vec::as_slice)
+    }
+
+    /// The members are others now.
+    pub fn forget_seniority(&mut self, conversation: ConversationId) {
+        self.seniority.remove(&conversation);
     }
 }

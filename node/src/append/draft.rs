@@ -2,11 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use tertulia_shard_map::{ConversationId, Epoch, EventId, Seq, Slot, UserId};
-use tertulia_wire::{
-    EventRecord, ReactionChange,
-    cluster::{DeliverEntry, DeliverStanding},
-};
+use tertulia_shard_map::{ConversationId, Epoch, Seq, Slot, UserId};
+use tertulia_wire::{EventRecord, ReactionChange, cluster::DeliverEntry};
 
 use crate::{
     entry::LogEntry,
@@ -20,8 +17,6 @@ pub struct Draft {
     pub entries: BTreeMap<Slot, Vec<LogEntry>>,
     /// The keys of the batch's events: a retry of one of them waits for the next batch.
     pub keys: HashSet<(ConversationId, UserId, String)>,
-    /// Groups whose members change in a way that others must see before they are decided.
-    pub unsettled: HashSet<ConversationId>,
     conversations: HashMap<ConversationId, usize>,
     members: HashMap<(ConversationId, UserId), usize>,
     standings: HashMap<(ConversationId, UserId), (usize, Slot, usize)>,
@@ -80,30 +75,36 @@ impl Draft {
         });
     }
 
-    /// The standing's id in the log, where the batch has one for this member already.
-    pub fn standing_id(&self, conversation: ConversationId, user: UserId) -> Option<EventId> {
-        self.standings.get(&(conversation, user)).map(|&(place, ..)| self.batch.standings[place].id)
-    }
-
-    /// In place of what the batch has of this standing already, then with the same id and for whoever was to have that.
+    /// In place of what the batch has of this standing already, for whoever was to have that.
     pub fn standing(&mut self, slot: Slot, mut entry: LogEntry) {
-        let DeliverEntry::Standing(DeliverStanding { id, conversation, standing, .. }) = &entry.entry else { return };
-        let (id, conversation, standing) = (*id, *conversation, *standing);
+        let DeliverEntry::Standing(told) = &mut entry.entry else { return };
+        let (id, conversation, standing) = (told.id, told.conversation, told.standing);
+        let key = (conversation, standing.user);
         let written = WrittenStanding { slot, conversation, id, standing };
         let entries = self.entries.entry(slot).or_default();
-        match self.standings.get(&(conversation, standing.user)) {
+        let place = match self.standings.get(&key) {
             Some(&(place, _, at)) => {
                 self.batch.standings[place] = written;
-                let before = entries[at].recipients.iter().filter(|it| !entry.recipients.contains(it));
-                entry.recipients = entry.recipients.iter().chain(before).copied().collect();
-                entries[at] = entry;
+                // To the end, as its id is: it may tell of events that came after it.
+                let before = entries.remove(at);
+                for (_, of, at_of) in self.standings.values_mut().filter(|(_, of, _)| *of == slot) {
+                    *at_of -= usize::from(*of == slot && *at_of > at);
+                }
+                if let DeliverEntry::Standing(before) = &before.entry
+                    && before.origin != told.origin
+                {
+                    told.origin = None;
+                }
+                let missing = before.recipients.iter().filter(|it| !entry.recipients.contains(it));
+                entry.recipients = entry.recipients.iter().chain(missing).copied().collect();
+                place
             }
             None => {
-                let place = (self.batch.standings.len(), slot, entries.len());
-                self.standings.insert((conversation, standing.user), place);
                 self.batch.standings.push(written);
-                entries.push(entry);
+                self.batch.standings.len() - 1
             }
-        }
+        };
+        self.standings.insert(key, (place, slot, entries.len()));
+        entries.push(entry);
     }
 }

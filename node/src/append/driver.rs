@@ -3,31 +3,29 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     mem,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use futures_util::future::try_join4;
+use futures_util::future::try_join3;
 use rand::Rng;
 use tertulia_runtime::rpc::Responder;
-use tertulia_shard_map::{Epoch, EventId, Slot};
+use tertulia_shard_map::{Epoch, EventId, MessageNo, Slot};
 use tertulia_wire::cluster::{Answer, Append, DeliverTyping, Refusal};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Committed, LaneInputs, Outlets, Request,
-    details::Details,
+    details::{Details, Wanted},
     draft::Draft,
     handle::{Control, Queued},
-    log::{Decision, Due, Log, Moment, answer_duplicate, appended},
+    log::{Decision, Due, Log, Moment, appended},
+    settle::{Refused, Settler, answer_known},
 };
 use crate::{
     clock, metrics as names,
-    store::{AppendBatch, DuplicateKey, Lane, Store, StoreError},
+    store::{AppendBatch, DuplicateKey, Lane, StoreError, StoredMember, StoredTarget},
 };
 
 /// Cursors that no batch carried along are written after this time.
@@ -49,32 +47,38 @@ pub struct LaneSettings {
     pub fanout_limit: u64,
 }
 
-struct Command {
-    slot: Slot,
-    request: Request,
-    reply: Responder,
+pub(super) struct Command {
+    pub slot: Slot,
+    pub request: Request,
+    pub reply: Responder,
     attempts: u8,
 }
 
 impl Command {
-    fn append(&self) -> Option<&Append> {
+    pub fn append(&self) -> Option<&Append> {
         match &self.request {
             Request::Append(append) => Some(append),
             Request::Mark(_) | Request::Block(_) | Request::Typing(_) => None,
         }
     }
 
-    fn key(&self) -> Option<DuplicateKey<'_>> {
+    pub fn key(&self) -> Option<DuplicateKey<'_>> {
         let append = self.append()?;
         let (conversation, sender, temp_id) = (append.conversation, append.sender, append.temp_id.as_str());
         Some(DuplicateKey { slot: self.slot, conversation, sender, temp_id })
     }
 }
 
-/// A command of the batch, and how it is answered once that is committed.
+/// A command that was decided together with the batch: what it is told is true once that is committed.
 struct Awaiting {
     command: Command,
-    due: Due,
+    verdict: Verdict,
+}
+
+enum Verdict {
+    Due(Due),
+    Known(Answer),
+    Refused(Refusal),
 }
 
 struct Committer {
@@ -83,7 +87,7 @@ struct Committer {
     log: Log,
     queue: VecDeque<Command>,
     cursors: HashMap<Slot, (Epoch, EventId)>,
-    queued_bytes: Arc<AtomicUsize>,
+    settler: Settler,
     outlets: Outlets,
     /// Set after the store refused a whole batch: commands go one by one until this many are through, so that a bad one
     /// fails alone.
@@ -102,13 +106,14 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let LaneInputs { mut queue, mut control, cursors_waiting, queued_bytes } = inputs;
+    let settler = Settler::new(lane.store().clone(), queued_bytes);
     let mut committer = Committer {
         lane,
         settings,
         log: Log::new(settings.fanout_limit),
         queue: VecDeque::new(),
         cursors: HashMap::new(),
-        queued_bytes,
+        settler,
         outlets,
         one_by_one: 0,
         settling: 0,
@@ -158,6 +163,7 @@ pub async fn run(
     for command in std::mem::take(&mut committer.queue) {
         committer.answer(command, Err(Refusal::NotServing));
     }
+    committer.settler.finish().await;
     ended
 }
 
@@ -196,8 +202,7 @@ impl Committer {
     }
 
     fn answer(&self, command: Command, result: Result<Answer, Refusal>) {
-        self.queued_bytes.fetch_sub(command.request.cost(), Ordering::Relaxed);
-        command.reply.send(result.unwrap_or_else(Answer::Refused));
+        self.settler.answer(command, result);
     }
 
     /// One commit: of the oldest commands, up to the bounds.
@@ -220,36 +225,47 @@ impl Committer {
         let (decisions, mut draft) = self.log.assign(&pairs, &mut details, moment);
         self.attach_cursors(&mut draft.batch);
 
-        // What needs no commit is answered before it; what must wait goes back to the front.
-        let mut awaiting = Vec::with_capacity(draft.batch.events.len() + draft.batch.standings.len());
-        let (mut later, mut refused) = (Vec::new(), Vec::new());
+        // What the conversations have no part in is answered at once; what must wait goes back to the front.
+        let mut awaiting = Vec::with_capacity(commands.len());
+        let mut later = Vec::new();
         for (command, decision) in commands.drain(..).zip(decisions) {
-            match decision {
-                Decision::Known(answer) => self.answer(command, Ok(answer)),
-                Decision::Refuse(refusal) if command.append().is_some() && may_hide_a_retry(&refusal) => {
-                    refused.push((command, refusal));
+            let verdict = match decision {
+                Decision::Reject(refusal) => {
+                    self.answer(command, Err(refusal));
+                    continue;
                 }
-                Decision::Refuse(refusal) => self.answer(command, Err(refusal)),
-                Decision::Tell(typing) => self.tell(command, typing),
-                Decision::Commit(due) => awaiting.push(Awaiting { command, due }),
-                Decision::Later => later.push(command),
-            }
+                Decision::Tell(typing) => {
+                    self.tell(command, typing);
+                    continue;
+                }
+                Decision::Later => {
+                    later.push(command);
+                    continue;
+                }
+                Decision::Known(answer) => Verdict::Known(answer),
+                Decision::Refuse(refusal) => Verdict::Refused(refusal),
+                Decision::Commit(due) => Verdict::Due(due),
+            };
+            awaiting.push(Awaiting { command, verdict });
         }
         for command in later.into_iter().rev() {
             self.queue.push_front(command);
         }
-        if !draft.batch.is_empty() {
-            self.commit(draft, previous, awaiting, stop).await?;
+        if draft.batch.is_empty() {
+            self.hand_over(draft, &previous, awaiting).await;
+            return Ok(());
         }
-        self.settle_refused(refused).await;
-        Ok(())
+        self.commit(draft, previous, awaiting, stop).await
     }
 
     fn take(&mut self) -> Vec<Command> {
         let bound = match (self.one_by_one, mem::take(&mut self.settling)) {
             (0, 0) => self.settings.batch_max,
             (0, settling) => settling,
-            (_, _) => 1,
+            (_, _) => {
+                self.one_by_one -= 1;
+                1
+            }
         };
         let (mut count, mut bytes) = (0, 0);
         while count < bound && bytes < BATCH_BYTES_MAX {
@@ -272,24 +288,27 @@ impl Committer {
         }
         let wanted = self.log.wanted(commands.iter().map(|c| (c.slot, &c.request)));
         let mut details = Details::default();
-        if wanted.is_empty() {
-            return Ok(details);
+        let store = self.lane.store();
+        if !wanted.is_empty() {
+            let targets = store.load_targets(&wanted.targets);
+            let (members, positions) = (store.load_members(&wanted.members), store.load_positions(&wanted.positions));
+            let (targets, members, positions) = try_join3(targets, members, positions).await?;
+            self.note(wanted, targets, members, positions, &mut details);
         }
-        let store: &Store = self.lane.store();
-        let seniority = async {
-            let mut found = Vec::with_capacity(wanted.seniority.len());
-            for key in &wanted.seniority {
-                found.push((key.id, store.load_seniority(key.slot, key.id).await?));
-            }
-            Ok(found)
-        };
-        let (targets, members, positions, seniority) = try_join4(
-            store.load_targets(&wanted.targets),
-            store.load_members(&wanted.members),
-            store.load_positions(&wanted.positions),
-            seniority,
-        )
-        .await?;
+        for key in self.log.wanted_seniority(commands.iter().map(|c| (c.slot, &c.request))) {
+            details.add_seniority(key.id, self.lane.store().load_seniority(key.slot, key.id).await?);
+        }
+        Ok(details)
+    }
+
+    fn note(
+        &mut self,
+        wanted: Wanted,
+        targets: Vec<Option<StoredTarget>>,
+        members: Vec<Option<StoredMember>>,
+        positions: Vec<Option<MessageNo>>,
+        details: &mut Details,
+    ) {
         for (key, member) in wanted.members.iter().zip(members) {
             self.log.learn(key, member);
         }
@@ -303,10 +322,6 @@ impl Committer {
                 details.add_position(key, message_no);
             }
         }
-        for (conversation, members) in seniority {
-            details.add_seniority(conversation, members);
-        }
-        Ok(details)
     }
 
     /// Ephemeral: where there is no room it is forgotten.
@@ -352,52 +367,66 @@ impl Committer {
         }
         metrics::histogram!(names::COMMIT_SECONDS).record(started.elapsed().as_secs_f64());
         metrics::histogram!(names::COMMIT_EVENTS).record(batch.events.len() as f64);
-        match outcome {
+        let error = match outcome {
             Ok(()) => {
-                self.one_by_one = self.one_by_one.saturating_sub(1);
                 self.log.confirm(batch);
                 self.hand_over(draft, &previous, awaiting).await;
+                return Ok(());
             }
-            Err(StoreError::SlotsFenced(slots)) => {
+            Err(error) => error,
+        };
+        // None of what was decided holds: not what was to be written, nor what was known or refused beside it.
+        let commands = awaiting.into_iter().map(|it| it.command).collect();
+        if was_known {
+            self.log.take_back(batch, &previous);
+        } else {
+            self.log.forget(batch);
+            self.have_log_read(batch).await;
+        }
+        match error {
+            StoreError::SlotsFenced(slots) => {
                 tracing::info!(?slots, "deposed: slots belong to another owner or epoch");
                 metrics::counter!(names::FENCED_BATCHES_TOTAL).increment(1);
-                self.log.forget(batch);
-                for Awaiting { command, .. } in awaiting.into_iter().rev() {
-                    self.queue.push_front(command);
-                }
+                self.back(commands);
                 for slot in slots {
                     self.close_slot(slot);
                 }
             }
-            Err(StoreError::Duplicate) => {
-                self.log.forget(batch);
-                let commands = awaiting.into_iter().map(|it| it.command).collect();
-                self.settle_duplicates(commands, batch).await;
-            }
-            Err(error) => {
-                self.log.forget(batch);
-                if !was_known {
-                    self.have_log_read(batch).await;
-                }
-                self.refused(awaiting.into_iter().map(|it| it.command).collect(), &error);
-            }
+            StoreError::Duplicate => self.settle_duplicates(commands).await,
+            error => self.refused(commands, &error),
         }
         Ok(())
     }
 
+    /// The batch is committed, or there was nothing to commit: everybody is told, and fan-out has the entries.
     async fn hand_over(&mut self, draft: Draft, previous: &BTreeMap<Slot, EventId>, awaiting: Vec<Awaiting>) {
         let Draft { batch, mut entries, .. } = draft;
-        for Awaiting { command, due } in awaiting {
-            let answer = match due {
-                Due::Event(place) => batch.events.get(place).map(|event| Answer::Append(appended(&event.record))),
-                Due::Answer(answer) => Some(answer),
-            };
-            self.answer(command, answer.ok_or(Refusal::Internal));
+        let mut refused = Vec::new();
+        for Awaiting { command, verdict } in awaiting {
+            match verdict {
+                Verdict::Due(Due::Event(place)) => {
+                    let answer = batch.events.get(place).map(|event| Answer::Append(appended(&event.record)));
+                    self.answer(command, answer.ok_or(Refusal::Internal));
+                }
+                Verdict::Due(Due::Answer(answer)) | Verdict::Known(answer) => self.answer(command, Ok(answer)),
+                Verdict::Refused(refusal) => match self.log.epoch(command.slot) {
+                    Some(epoch) => refused.push(Refused { command, epoch, refusal }),
+                    None => self.answer(command, Err(Refusal::NotServing)),
+                },
+            }
         }
         for &(slot, epoch) in &batch.slots {
             if let (Some(entries), Some(&previous)) = (entries.remove(&slot), previous.get(&slot)) {
                 let _ = self.outlets.committed.send(Committed { slot, epoch, previous, entries }).await;
             }
+        }
+        self.settler.settle(refused).await;
+    }
+
+    /// To the front, in their order.
+    fn back(&mut self, commands: Vec<Command>) {
+        for command in commands.into_iter().rev() {
+            self.queue.push_front(command);
         }
     }
 
@@ -415,66 +444,21 @@ impl Committer {
     }
 
     /// Something of the batch is in the store already: answers what is found, and queues the rest again.
-    async fn settle_duplicates(&mut self, commands: Vec<Command>, batch: &AppendBatch) {
+    async fn settle_duplicates(&mut self, commands: Vec<Command>) {
         metrics::counter!(names::DUPLICATE_BATCHES_TOTAL).increment(1);
         let count = commands.len();
-        let open = match self.answer_known(commands.into_iter().map(|command| (command, ())).collect()).await {
-            Ok(open) => open.into_iter().map(|(command, ())| command).collect::<Vec<_>>(),
-            Err((commands, error)) => {
-                self.have_log_read(batch).await;
-                return self.refused(commands.into_iter().map(|(command, ())| command).collect(), &error);
+        let commands = commands.into_iter().map(|command| (command, ())).collect();
+        let without =
+            |commands: Vec<(Command, ())>| commands.into_iter().map(|(command, ())| command).collect::<Vec<_>>();
+        match answer_known(self.lane.store(), commands, |command, result| self.answer(command, result)).await {
+            Ok(open) if open.len() < count => {
+                self.settling = open.len();
+                self.back(without(open));
             }
-        };
-        if open.len() < count {
-            self.settling = open.len();
-            for command in open.into_iter().rev() {
-                self.queue.push_front(command);
-            }
-        } else {
             // Nothing was found, so a seq or an id was stale: with what is loaded anew it should not be.
-            self.requeue(open);
+            Ok(open) => self.requeue(without(open)),
+            Err((commands, error)) => self.refused(without(commands), &error),
         }
-        self.have_log_read(batch).await;
-    }
-
-    /// A retry of what was committed may look like something that is not allowed: its first answer counts.
-    async fn settle_refused(&mut self, refused: Vec<(Command, Refusal)>) {
-        if refused.is_empty() {
-            return;
-        }
-        match self.answer_known(refused).await {
-            Ok(open) => open.into_iter().for_each(|(command, refusal)| self.answer(command, Err(refusal))),
-            Err((refused, error)) => {
-                tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(&error), "retries cannot be looked up");
-                for (command, _) in refused {
-                    self.answer(command, Err(Refusal::StoreUnavailable));
-                }
-            }
-        }
-    }
-
-    /// Answers those commands under whose keys the store has an event, and gives back the others.
-    async fn answer_known<T>(
-        &self,
-        commands: Vec<(Command, T)>,
-    ) -> Result<Vec<(Command, T)>, (Vec<(Command, T)>, StoreError)> {
-        let keys: Vec<DuplicateKey<'_>> = commands.iter().filter_map(|(command, _)| command.key()).collect();
-        let mut found = match self.lane.store().find_duplicates(&keys).await {
-            Ok(found) => found.into_iter(),
-            Err(error) => return Err((commands, error)),
-        };
-        let mut open = Vec::new();
-        for (command, with) in commands {
-            let stored = command.append().and_then(|_| found.next().flatten());
-            match command.append().zip(stored) {
-                Some((append, stored)) => {
-                    let result = answer_duplicate(append, &stored).map(Answer::Append);
-                    self.answer(command, result);
-                }
-                None => open.push((command, with)),
-            }
-        }
-        Ok(open)
     }
 
     /// Where entries of the batch are our own, committed before their reply was lost, nobody has told fan-out yet: an empty
@@ -494,7 +478,6 @@ impl Committer {
             self.one_by_one = commands.len();
             return self.requeue(commands);
         }
-        self.one_by_one = self.one_by_one.saturating_sub(1);
         for command in commands {
             self.answer(command, Err(Refusal::StoreUnavailable));
         }
@@ -520,18 +503,4 @@ impl Committer {
             }
         }
     }
-}
-
-/// Whether what was committed may have led to this refusal of the very same command.
-fn may_hide_a_retry(refusal: &Refusal) -> bool {
-    matches!(
-        refusal,
-        Refusal::NotFound
-            | Refusal::Conflict
-            | Refusal::Blocked
-            | Refusal::NotAllowed(_)
-            | Refusal::NoChange(_)
-            | Refusal::LimitReached(_)
-            | Refusal::Invalid(_)
-    )
 }

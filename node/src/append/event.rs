@@ -6,7 +6,7 @@ use tertulia_wire::{
     EventKind, EventRecord, ReactionBody, ReactionChange, Role, Target,
     cluster::{Action, Append, Authority, DeliverEntry, DeliverEvent, Membership, Recipient, Refusal},
     encode_reaction,
-    limits::REACTIONS_PER_USER_MAX,
+    limits::{REACTIONS_PER_MESSAGE_MAX, REACTIONS_PER_USER_MAX},
 };
 
 use super::{
@@ -70,6 +70,7 @@ pub(super) fn decide(scene: &mut Scene<'_, '_>, append: &Append, payload_hash: i
             }
             target.deleted = true;
             target.reactions.clear();
+            target.emojis.clear();
             let (seq, new) = (target.seq, about(EventKind::Delete, Bytes::new(), *message, target));
             scene.draft.forget_reactions(scene.id, seq);
             new
@@ -97,7 +98,15 @@ fn react(
         ReactionChange::Add if own.len() >= REACTIONS_PER_USER_MAX as usize => {
             return Err(Refusal::LimitReached("reactions of a user to a message".into()));
         }
-        ReactionChange::Add => drop(own.insert(emoji.to_owned())),
+        ReactionChange::Add
+            if !target.emojis.contains(emoji) && target.emojis.len() >= REACTIONS_PER_MESSAGE_MAX as usize =>
+        {
+            return Err(Refusal::LimitReached("different reactions to a message".into()));
+        }
+        ReactionChange::Add => {
+            own.insert(emoji.to_owned());
+            target.emojis.insert(emoji.to_owned());
+        }
         ReactionChange::Remove => drop(own.remove(emoji)),
     }
     let body = encode_reaction(&ReactionBody { emoji: emoji.to_owned(), change });
@@ -146,6 +155,12 @@ fn found<'a>(
 /// Takes the next seq for an event, and drafts it.
 pub(super) fn commit(scene: &mut Scene<'_, '_>, append: &Append, payload_hash: i64, new: NewEvent) -> Decision {
     let id = scene.next_id();
+    if scene.id.is_direct() && scene.conversation.last_seq.get() == 0 {
+        (scene.conversation.created_by, scene.conversation.created_at_ms) = (append.sender, scene.moment.now_ms);
+        if scene.conversation.existence == Existence::Stored || scene.draft.creates(scene.id) {
+            scene.draft.conversation(scene.conversation.written(scene.id));
+        }
+    }
     begin(scene);
     let NewEvent { kind, body, target, changing, audience } = new;
     let conversation = &mut *scene.conversation;
@@ -185,7 +200,8 @@ pub(super) fn commit(scene: &mut Scene<'_, '_>, append: &Append, payload_hash: i
     Decision::Commit(Due::Event(scene.draft.batch.events.len() - 1))
 }
 
-/// Has a direct conversation that exists only in memory created with the batch.
+/// Has a direct conversation that exists only in memory created with the batch. That one was there before its first event,
+/// because of a block, leaves no trace.
 pub(super) fn begin(scene: &mut Scene<'_, '_>) {
     if scene.conversation.existence == Existence::Stored || !scene.id.is_direct() || scene.draft.creates(scene.id) {
         return;

@@ -15,31 +15,48 @@ use super::{
     event::{Audience, NewEvent, commit},
     log::{Decision, Scene},
 };
-use crate::store::WrittenMember;
+use crate::store::{Senior, WrittenMember};
 
 /// The sender of what the app says itself.
 const APP: UserId = UserId::from_u128(0);
+
+/// Why a change is not made now.
+enum Not {
+    Allowed(Refusal),
+    /// Who is senior has to be looked up first.
+    Known,
+}
+
+impl From<Refusal> for Not {
+    fn from(refusal: Refusal) -> Self {
+        Self::Allowed(refusal)
+    }
+}
 
 pub(super) fn decide(scene: &mut Scene<'_, '_>, append: &Append, payload_hash: i64) -> Result<Decision, Refusal> {
     if matches!(scene.conversation.kind, Kind::Direct(_)) {
         return Err(Refusal::NotAllowed("a direct conversation has two members and no name".into()));
     }
     let new = match &append.action {
-        Action::Create { name, users } => create(scene, append, name, users),
-        Action::Rename { name } => rename(scene, append, name),
-        Action::Add { users } => add(scene, append, users),
+        Action::Create { name, users } => create(scene, append, name, users).map_err(Not::from),
+        Action::Rename { name } => rename(scene, append, name).map_err(Not::from),
+        Action::Add { users } => add(scene, append, users).map_err(Not::from),
         Action::Remove { users } => remove(scene, append, users),
         Action::SetRole { user, role } => set_role(scene, append, *user, *role),
         Action::Leave => leave(scene, append),
-        _ => Err(Refusal::Internal),
-    }?;
+        _ => Err(Not::Allowed(Refusal::Internal)),
+    };
+    let new = match new {
+        Ok(new) => new,
+        Err(Not::Allowed(refusal)) => return Err(refusal),
+        Err(Not::Known) => return Ok(Decision::Later),
+    };
     // The number of members, the name and the size are the conversation's; a role is not.
     if new.kind != EventKind::RoleChanged {
         scene.draft.conversation(scene.conversation.written(scene.id));
     }
-    if scene.conversation.is_large() && matches!(new.kind, EventKind::Left | EventKind::RoleChanged) {
-        // Who is senior was looked up: it is looked up again before the next such change.
-        scene.draft.unsettled.insert(scene.id);
+    if new.kind != EventKind::Renamed {
+        scene.details.forget_seniority(scene.id);
     }
     Ok(commit(scene, append, payload_hash, new))
 }
@@ -100,7 +117,7 @@ fn join(scene: &mut Scene<'_, '_>, kind: EventKind, mut body: GroupBody) -> NewE
     scene.conversation.member_count += body.members.len() as u64;
     let mut audience = Audience::Usual;
     if !scene.conversation.is_large() && scene.conversation.member_count > scene.fanout_limit {
-        // All members are known here, for the last time.
+        // All members are remembered here, perhaps for the last time.
         scene.conversation.become_large();
         body.became_large = true;
         audience = Audience::Everybody;
@@ -109,10 +126,10 @@ fn join(scene: &mut Scene<'_, '_>, kind: EventKind, mut body: GroupBody) -> NewE
     change(kind, &body, joining, audience)
 }
 
-fn remove(scene: &mut Scene<'_, '_>, append: &Append, users: &[UserId]) -> Result<NewEvent, Refusal> {
+fn remove(scene: &mut Scene<'_, '_>, append: &Append, users: &[UserId]) -> Result<NewEvent, Not> {
     let own = require(scene, append, Role::Admin)?;
     if append.authority == Authority::Member && users.contains(&append.sender) {
-        return Err(Refusal::Invalid("to go oneself, leave".into()));
+        return Err(Refusal::Invalid("to go oneself, leave".into()).into());
     }
     let mut listed = HashSet::new();
     let present: Vec<(UserId, Member)> = users
@@ -121,23 +138,23 @@ fn remove(scene: &mut Scene<'_, '_>, append: &Append, users: &[UserId]) -> Resul
         .filter_map(|&user| Some((user, *scene.conversation.member(user)?)))
         .collect();
     if present.is_empty() {
-        return Err(Refusal::NoChange("none of them is a member".into()));
+        return Err(Refusal::NoChange("none of them is a member".into()).into());
     }
     if own < Role::Owner && present.iter().any(|(_, member)| member.role > Role::Member) {
-        return Err(Refusal::NotAllowed("an admin removes plain members only".into()));
+        return Err(Refusal::NotAllowed("an admin removes plain members only".into()).into());
     }
-    Ok(part(scene, &present))
+    part(scene, &present)
 }
 
-fn leave(scene: &mut Scene<'_, '_>, append: &Append) -> Result<NewEvent, Refusal> {
+fn leave(scene: &mut Scene<'_, '_>, append: &Append) -> Result<NewEvent, Not> {
     let own = *scene.conversation.member(append.sender).ok_or(Refusal::NotFound)?;
-    Ok(part(scene, &[(append.sender, own)]))
+    part(scene, &[(append.sender, own)])
 }
 
 /// They are no longer members after the next event. Where no owner would be left, the most senior member becomes one.
-fn part(scene: &mut Scene<'_, '_>, gone: &[(UserId, Member)]) -> NewEvent {
+fn part(scene: &mut Scene<'_, '_>, gone: &[(UserId, Member)]) -> Result<NewEvent, Not> {
     let left_seq = scene.conversation.last_seq.next();
-    let successor = successor(scene, gone);
+    let successor = successor(scene, gone)?;
     for (user, member) in gone {
         scene.conversation.set_member(*user, None);
         write(scene, *user, member.role, member.joined_seq, Some(left_seq));
@@ -151,36 +168,38 @@ fn part(scene: &mut Scene<'_, '_>, gone: &[(UserId, Member)]) -> NewEvent {
         members.push(GroupMember { user, role: Role::Owner });
     }
     let leaving = gone.iter().map(|&(user, _)| Recipient { user, membership: Membership::Leaves }).collect();
-    change(EventKind::Left, &GroupBody { members, ..GroupBody::default() }, leaving, Audience::Usual)
+    Ok(change(EventKind::Left, &GroupBody { members, ..GroupBody::default() }, leaving, Audience::Usual))
 }
 
 /// Who becomes the owner when these go: nobody where there is another owner, or nobody left.
-fn successor(scene: &Scene<'_, '_>, gone: &[(UserId, Member)]) -> Option<(UserId, Seq)> {
+fn successor(scene: &Scene<'_, '_>, gone: &[(UserId, Member)]) -> Result<Option<(UserId, Seq)>, Not> {
+    if gone.iter().all(|(_, member)| member.role != Role::Owner) {
+        return Ok(None);
+    }
     let stays = |user: UserId| !gone.iter().any(|(it, _)| *it == user);
-    let senior = if scene.conversation.is_large() {
-        scene
-            .details
-            .seniority(scene.id)
-            .iter()
-            .copied()
-            .find(|it| stays(it.user))
-            .map(|it| (it.user, it.role, it.joined_seq))
-    } else {
+    let senior = if scene.conversation.is_complete() {
         let present = scene.conversation.present().filter(|(user, _)| stays(*user));
         let by_seniority = |it: &(UserId, &Member)| (std::cmp::Reverse(it.1.role), it.1.joined_seq, it.0);
-        present.min_by_key(by_seniority).map(|(user, member)| (user, member.role, member.joined_seq))
+        present.min_by_key(by_seniority).map(|(user, member)| Senior {
+            user,
+            role: member.role,
+            joined_seq: member.joined_seq,
+        })
+    } else {
+        let seniority = scene.details.seniority(scene.id).ok_or(Not::Known)?;
+        seniority.iter().copied().find(|it| stays(it.user))
     };
-    senior.filter(|(_, role, _)| *role != Role::Owner).map(|(user, _, joined_seq)| (user, joined_seq))
+    Ok(senior.filter(|it| it.role != Role::Owner).map(|it| (it.user, it.joined_seq)))
 }
 
-fn set_role(scene: &mut Scene<'_, '_>, append: &Append, user: UserId, role: Role) -> Result<NewEvent, Refusal> {
+fn set_role(scene: &mut Scene<'_, '_>, append: &Append, user: UserId, role: Role) -> Result<NewEvent, Not> {
     require(scene, append, Role::Owner)?;
     let member = *scene.conversation.member(user).ok_or_else(|| Refusal::Invalid("not a member".into()))?;
     if member.role == role {
-        return Err(Refusal::NoChange("the member has this role".into()));
+        return Err(Refusal::NoChange("the member has this role".into()).into());
     }
-    if member.role == Role::Owner && !has_another_owner(scene, user) {
-        return Err(Refusal::NotAllowed("a group has an owner: name another first".into()));
+    if member.role == Role::Owner && !has_another_owner(scene, append, user)? {
+        return Err(Refusal::NotAllowed("a group has an owner: name another first".into()).into());
     }
     scene.conversation.set_role(user, role);
     write(scene, user, role, member.joined_seq, None);
@@ -188,12 +207,16 @@ fn set_role(scene: &mut Scene<'_, '_>, append: &Append, user: UserId, role: Role
     Ok(change(EventKind::RoleChanged, &body, Vec::new(), Audience::Usual))
 }
 
-fn has_another_owner(scene: &Scene<'_, '_>, than: UserId) -> bool {
-    if scene.conversation.is_large() {
-        scene.details.seniority(scene.id).iter().any(|it| it.role == Role::Owner && it.user != than)
-    } else {
-        scene.conversation.present().any(|(user, member)| member.role == Role::Owner && user != than)
+fn has_another_owner(scene: &Scene<'_, '_>, append: &Append, than: UserId) -> Result<bool, Not> {
+    // Who may give roles is one.
+    if append.authority == Authority::Member && append.sender != than {
+        return Ok(true);
     }
+    if scene.conversation.is_complete() {
+        return Ok(scene.conversation.present().any(|(user, member)| member.role == Role::Owner && user != than));
+    }
+    let seniority = scene.details.seniority(scene.id).ok_or(Not::Known)?;
+    Ok(seniority.iter().any(|it| it.role == Role::Owner && it.user != than))
 }
 
 /// The sender's role; refused where it is below.

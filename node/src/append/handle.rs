@@ -22,8 +22,8 @@ const CURSORS_WAITING_MAX: usize = 64 * 1024;
 const RETRY_AFTER_MS: u64 = 250;
 /// What a queued command costs beyond its content, in bytes.
 const COMMAND_BYTES: usize = 256;
-/// What a user in a command's list costs, in bytes.
-const USER_BYTES: usize = 16;
+/// What a user in a command's list costs, in bytes: a row here, and one in a mailbox.
+const USER_BYTES: usize = 256;
 
 /// What a lane is asked to do.
 #[derive(Debug)]

@@ -4,11 +4,11 @@
 //! Everything here may be stale, and that is safe: an epoch that has passed is stopped by the fence, a seq that is taken
 //! and a duplicate by a unique index. What is found stale is forgotten and loaded anew.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use tertulia_shard_map::{ConversationId, DirectPair, Epoch, EventId, Slot};
+use tertulia_shard_map::{ConversationId, DirectPair, Epoch, EventId, Slot, UserId};
 use tertulia_wire::{
-    EventKind, EventRecord,
+    EventKind, EventRecord, Role,
     cluster::{Action, Answer, Append, Appended, Authority, DeliverTyping, GroupSize, Refusal},
 };
 
@@ -24,7 +24,8 @@ use super::{
 use crate::{
     generations::Generations,
     store::{
-        AppendBatch, ConversationKey, MemberKey, PositionKey, StoredConversation, StoredEvent, TakenSlot, TargetKey,
+        AppendBatch, ConversationKey, MemberKey, PositionKey, StoredConversation, StoredEvent, StoredMember, TakenSlot,
+        TargetKey,
     },
 };
 
@@ -38,6 +39,8 @@ pub enum Decision {
     Known(Answer),
     /// Unless the store has an event under its key: then that is the answer.
     Refuse(Refusal),
+    /// Whatever the conversation is like.
+    Reject(Refusal),
     /// It is in the batch: answered so once that is committed.
     Commit(Due),
     /// It has to wait until the batch is committed, and be decided again.
@@ -86,9 +89,14 @@ pub(super) struct Scene<'a, 'm> {
 }
 
 impl Scene<'_, '_> {
+    /// Has the batch committed under this slot's epoch, whether it writes anything or not.
+    pub fn touch(&mut self) {
+        self.draft.touch(self.slot, self.owned.epoch);
+    }
+
     /// The next id of the slot's log.
     pub fn next_id(&mut self) -> EventId {
-        self.draft.touch(self.slot, self.owned.epoch);
+        self.touch();
         self.owned.last_entry = next_id(self.owned.last_entry, self.moment);
         self.owned.last_entry
     }
@@ -96,17 +104,19 @@ impl Scene<'_, '_> {
 
 impl Log {
     pub fn new(fanout_limit: u64) -> Self {
-        Self { slots: HashMap::new(), conversations: Generations::new(CONVERSATIONS), fanout_limit }
+        Self { slots: HashMap::new(), conversations: Generations::in_rounds(CONVERSATIONS), fanout_limit }
     }
 
     pub fn open_slot(&mut self, taken: &TakenSlot) {
+        self.close_slot(taken.slot);
         self.slots.insert(taken.slot, OwnedSlot { epoch: taken.epoch, last_entry: taken.last_entry });
-        self.conversations.retain(|_, conversation| conversation.slot != taken.slot);
     }
 
     pub fn close_slot(&mut self, slot: Slot) {
-        self.slots.remove(&slot);
-        self.conversations.retain(|_, conversation| conversation.slot != slot);
+        // Of a slot that is not open nothing is remembered.
+        if self.slots.remove(&slot).is_some() {
+            self.conversations.retain(|_, conversation| conversation.slot != slot);
+        }
     }
 
     pub fn epoch(&self, slot: Slot) -> Option<Epoch> {
@@ -119,8 +129,9 @@ impl Log {
 
     /// Which conversations must be loaded before these commands can be decided.
     ///
-    /// What is here counts as used now, so that loading the others does not push it out.
+    /// What is here counts as used now, and stays until the commands are decided.
     pub fn missing<'a>(&mut self, commands: impl Iterator<Item = (Slot, &'a Request)>) -> Vec<ConversationKey> {
+        self.conversations.make_room();
         let mut seen = HashSet::new();
         let mut missing = Vec::new();
         for (slot, request) in commands {
@@ -162,20 +173,8 @@ impl Log {
                         let (message, user) = (*message, append.sender);
                         wanted.targets.push(TargetKey { slot, conversation: id, message, user });
                     }
-                    Action::Add { users } => users.iter().copied().for_each(member),
-                    Action::Remove { users } => {
-                        users.iter().copied().for_each(member);
-                        if conversation.is_large() {
-                            wanted.seniority.push(ConversationKey { slot, id });
-                        }
-                    }
-                    Action::SetRole { user, .. } => {
-                        member(*user);
-                        if conversation.is_large() {
-                            wanted.seniority.push(ConversationKey { slot, id });
-                        }
-                    }
-                    Action::Leave if conversation.is_large() => wanted.seniority.push(ConversationKey { slot, id }),
+                    Action::Add { users } | Action::Remove { users } => users.iter().copied().for_each(member),
+                    Action::SetRole { user, .. } => member(*user),
                     Action::Leave | Action::Message { .. } | Action::Create { .. } | Action::Rename { .. } => {}
                 },
                 Request::Mark(mark) => {
@@ -190,11 +189,35 @@ impl Log {
         wanted
     }
 
-    /// What the store says of users of large groups, in the order of [`Wanted::members`].
-    pub fn learn(&mut self, key: &MemberKey, found: Option<crate::store::StoredMember>) {
+    /// What the store says of a user of a large group.
+    pub fn learn(&mut self, key: &MemberKey, found: Option<StoredMember>) {
         if let Some(conversation) = self.conversations.get_mut(&key.conversation) {
             conversation.learn(key.user, found);
+            self.conversations.reweigh(&key.conversation, Conversation::weight);
         }
+    }
+
+    /// The groups of which it must be known who is senior, because an owner may go; the members whom the commands are about
+    /// are known. Each once.
+    pub fn wanted_seniority<'a>(&self, commands: impl Iterator<Item = (Slot, &'a Request)>) -> Vec<ConversationKey> {
+        let mut wanted = Vec::new();
+        for (slot, request) in commands {
+            let Request::Append(append) = request else { continue };
+            let (id, own) = (append.conversation, [append.sender]);
+            let going = match &append.action {
+                Action::Remove { users } => &users[..],
+                Action::Leave => &own[..],
+                Action::SetRole { user, .. } => std::slice::from_ref(user),
+                _ => continue,
+            };
+            let Some(conversation) = self.conversations.peek(&id).filter(|it| !it.is_complete()) else { continue };
+            let is_owner = |user: &UserId| conversation.member(*user).is_some_and(|it| it.role == Role::Owner);
+            let key = ConversationKey { slot, id };
+            if going.iter().any(is_owner) && !wanted.contains(&key) {
+                wanted.push(key);
+            }
+        }
+        wanted
     }
 
     /// Decides all commands, in order, and drafts the batch of those to commit. What is remembered moves at once: the batch
@@ -225,7 +248,9 @@ impl Log {
     ) -> Result<Decision, Refusal> {
         let owned = self.slots.get_mut(&slot).ok_or(Refusal::NotServing)?;
         if let Request::Append(append) = request {
-            check(append)?;
+            if let Err(refusal) = check(append) {
+                return Ok(Decision::Reject(refusal));
+            }
             if draft.keys.contains(&(append.conversation, append.sender, append.temp_id.clone())) {
                 return Ok(Decision::Later);
             }
@@ -238,8 +263,16 @@ impl Log {
             self.conversations.insert(id, conversation);
         }
         let conversation = self.conversations.get_mut(&id).ok_or(Refusal::Internal)?;
-        let mut scene =
-            Scene { slot, id, conversation, draft, details, moment, fanout_limit: self.fanout_limit, owned };
+        let mut scene = Scene {
+            slot,
+            id,
+            conversation,
+            draft: &mut *draft,
+            details,
+            moment,
+            fanout_limit: self.fanout_limit,
+            owned,
+        };
         let decision = match request {
             Request::Append(append) => scene.append(append),
             Request::Mark(mark) => standing::mark(&mut scene, mark),
@@ -247,7 +280,7 @@ impl Log {
             Request::Typing(typing) => Ok(standing::typing(&mut scene, typing)),
         };
         // What nothing came of was never there.
-        if is_new && !matches!(decision, Ok(Decision::Commit(_))) {
+        if is_new && !(matches!(decision, Ok(Decision::Commit(_))) && draft.creates(id)) {
             self.conversations.remove(&id);
         }
         decision
@@ -259,15 +292,27 @@ impl Log {
             if let Some(conversation) = self.conversations.get_mut(&written.id) {
                 conversation.existence = Existence::Stored;
             }
+            self.conversations.reweigh(&written.id, Conversation::weight);
         }
         for event in &batch.events {
             let Some(conversation) = self.conversations.get_mut(&event.record.conversation) else { continue };
+            conversation.trim();
             conversation.remember(Recent {
                 sender: event.record.sender,
                 temp_id: event.record.temp_id.clone(),
                 payload_hash: event.payload_hash,
                 appended: appended(&event.record),
             });
+        }
+    }
+
+    /// The batch is known not to be committed: its ids were never there.
+    pub fn take_back(&mut self, batch: &AppendBatch, previous: &BTreeMap<Slot, EventId>) {
+        self.forget(batch);
+        for (slot, owned) in &mut self.slots {
+            if let Some(previous) = previous.get(slot) {
+                owned.last_entry = *previous;
+            }
         }
     }
 
@@ -297,12 +342,13 @@ impl Scene<'_, '_> {
             // The id is taken, unless the store knows this very command.
             Action::Create { .. } if !may_create => return Err(Refusal::Conflict),
             Action::Create { .. } => {}
+            // That it is there because of a block is nobody's business.
+            _ if self.id.is_direct() && self.conversation.last_seq.get() == 0 && append.direct_peer.is_none() => {
+                return Err(Refusal::NotFound);
+            }
             _ if append.authority == Authority::App => {}
             _ if self.conversation.member(append.sender).is_none() => return Err(Refusal::NotFound),
             _ => {}
-        }
-        if self.draft.unsettled.contains(&self.id) {
-            return Ok(Decision::Later);
         }
         match append.action.kind() {
             EventKind::Message | EventKind::Edit | EventKind::Delete | EventKind::Reaction => {

@@ -13,6 +13,7 @@ mod group;
 mod handle;
 mod hash;
 mod log;
+mod settle;
 mod standing;
 #[cfg(test)]
 mod tests;

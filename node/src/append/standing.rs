@@ -1,8 +1,11 @@
 //! Decisions about members' standings: watermarks and blocks; and whom to tell that somebody is typing.
 
-use tertulia_shard_map::{SessionId, UserId};
+use std::sync::Arc;
+
+use tertulia_shard_map::SessionId;
 use tertulia_wire::cluster::{
-    Answer, Block, BlockChange, DeliverEntry, DeliverStanding, DeliverTyping, Mark, Marked, Refusal, Standing, Typing,
+    Answer, Block, BlockChange, DeliverEntry, DeliverStanding, DeliverTyping, Mark, Marked, Recipient, Refusal,
+    Standing, Typing,
 };
 
 use super::{
@@ -35,8 +38,16 @@ pub(super) fn mark(scene: &mut Scene<'_, '_>, mark: &Mark) -> Result<Decision, R
         return Ok(Decision::Known(answer));
     }
     let news_after = if new.read_seq > old.read_seq { old.read_seq } else { old.delivered_seq };
-    let senders = conversation.senders_after(news_after);
-    stamp(scene, new, senders, mark.origin);
+    let recipients = match &conversation.kind {
+        Kind::Direct(_) => conversation.everybody(),
+        Kind::Group { .. } if conversation.is_large() => staying([mark.user]),
+        Kind::Group { .. } => {
+            let others = conversation.senders_after(news_after).into_iter().filter(|user| *user != mark.user);
+            let others = others.filter(|user| conversation.member(*user).is_some());
+            staying(std::iter::once(mark.user).chain(others))
+        }
+    };
+    stamp(scene, new, recipients, mark.origin);
     Ok(Decision::Commit(Due::Answer(answer)))
 }
 
@@ -50,33 +61,26 @@ pub(super) fn block(scene: &mut Scene<'_, '_>, block: &Block) -> Result<Decision
     let (mut own, peer) = (standing(block.user)?, standing(block.peer)?);
     let blocks = block.change == BlockChange::Block;
     if own.blocks_peer == blocks {
-        return Ok(Decision::Known(Answer::Block));
+        // True only as long as this is the owner: the commit says so.
+        scene.touch();
+        return Ok(Decision::Commit(Due::Answer(Answer::Block)));
     }
     own.blocks_peer = blocks;
     scene.conversation.set_standing(own);
-    // Both, so that what either missed while it was hidden is told now.
-    stamp(scene, own, Vec::new(), block.origin);
-    stamp(scene, peer, Vec::new(), None);
+    let both = scene.conversation.everybody();
+    stamp(scene, own, both, block.origin);
+    if !blocks {
+        // What was hidden meanwhile is told now. The peer knows its own, and is not told that anything happened.
+        stamp(scene, peer, staying([block.user]), None);
+    }
     begin(scene);
     Ok(Decision::Commit(Due::Answer(Answer::Block)))
 }
 
 /// Drafts a member's standing as it is from now on, and remembers it.
-fn stamp(scene: &mut Scene<'_, '_>, standing: Standing, senders: Vec<UserId>, origin: Option<SessionId>) {
+fn stamp(scene: &mut Scene<'_, '_>, standing: Standing, recipients: Arc<[Recipient]>, origin: Option<SessionId>) {
     scene.conversation.set_standing(standing);
-    let id = match scene.draft.standing_id(scene.id, standing.user) {
-        Some(id) => id,
-        None => scene.next_id(),
-    };
-    let recipients = match &scene.conversation.kind {
-        Kind::Direct(_) => scene.conversation.everybody(),
-        Kind::Group { .. } if scene.conversation.is_large() => staying([standing.user]),
-        Kind::Group { .. } => {
-            let others = senders.into_iter().filter(|user| *user != standing.user);
-            let others = others.filter(|user| scene.conversation.member(*user).is_some());
-            staying(std::iter::once(standing.user).chain(others))
-        }
-    };
+    let id = scene.next_id();
     let view = scene.conversation.view();
     let entry = DeliverEntry::Standing(DeliverStanding { id, conversation: scene.id, view, standing, origin });
     scene.draft.standing(scene.slot, LogEntry { entry, recipients, reach: Reach::Recipients });

@@ -2,7 +2,7 @@
 //! is typing. Dropped where too much of it is under way; who misses an event notices by its seq.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
@@ -18,8 +18,13 @@ use crate::{
     peers::Peers,
 };
 
-/// Calls under way; beyond, nothing more is told until some are through.
-const CALLS_MAX: usize = 256;
+/// Calls of a kind under way to one node; beyond, nothing more of it is told there until some are through.
+const CALLS_MAX: usize = 64;
+/// An announcement grows no further once it has so many bytes.
+const ANNOUNCE_BYTES_MAX: usize = 1024 * 1024;
+/// What an event and a user add to it beyond the body, in bytes.
+const EVENT_BYTES: usize = 256;
+const USER_BYTES: usize = 18;
 const DEADLINE: Duration = Duration::from_secs(1);
 
 pub struct Announcer {
@@ -27,12 +32,25 @@ pub struct Announcer {
     mailboxes: MailboxHandle,
     peers: Peers,
     interest: Interest,
-    under_way: usize,
+    under_way: HashMap<Told, usize>,
+}
+
+/// A call that is under way, or over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Told {
+    node: NodeId,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum What {
+    Event,
+    Typing,
 }
 
 impl Announcer {
     pub fn new(node: NodeId, mailboxes: MailboxHandle, peers: Peers) -> Self {
-        Self { node, mailboxes, peers, interest: Interest::default(), under_way: 0 }
+        Self { node, mailboxes, peers, interest: Interest::default(), under_way: HashMap::new() }
     }
 
     pub fn declare(&mut self, node: NodeId, conversations: &[ConversationId]) {
@@ -40,7 +58,7 @@ impl Announcer {
     }
 
     /// The calls to make; each ends with [`told`](Self::told).
-    pub fn announce<'a>(&mut self, entries: impl Iterator<Item = &'a LogEntry>) -> Vec<BoxFuture<'static, ()>> {
+    pub fn announce<'a>(&mut self, entries: impl Iterator<Item = &'a LogEntry>) -> Vec<BoxFuture<'static, Told>> {
         let now = Instant::now();
         let mut by_node: BTreeMap<NodeId, Vec<Announcement>> = BTreeMap::new();
         for entry in entries.filter(|entry| entry.reach == Reach::Interested) {
@@ -56,10 +74,16 @@ impl Announcer {
         if let Some(own) = by_node.remove(&self.node) {
             self.mailboxes.announce(own);
         }
-        by_node.into_iter().filter_map(|(node, list)| self.call(node, Call::Announce(list))).collect()
+        let mut calls = Vec::new();
+        for (node, list) in by_node {
+            for part in parts(list) {
+                calls.extend(self.call(node, What::Event, Call::Announce(part)));
+            }
+        }
+        calls
     }
 
-    pub fn typing(&mut self, typing: &DeliverTyping, map: &ShardMap) -> Vec<BoxFuture<'static, ()>> {
+    pub fn typing(&mut self, typing: &DeliverTyping, map: &ShardMap) -> Vec<BoxFuture<'static, Told>> {
         let mut by_node: BTreeMap<NodeId, Vec<UserId>> = BTreeMap::new();
         for user in &typing.recipients {
             if let Some(owner) = map.owner(map.slot_of_user(*user)) {
@@ -70,22 +94,49 @@ impl Announcer {
         if let Some(own) = by_node.remove(&self.node) {
             self.mailboxes.typing(of_node(own));
         }
-        let calls =
-            by_node.into_iter().filter_map(|(node, users)| self.call(node, Call::DeliverTyping(of_node(users))));
+        let calls = by_node
+            .into_iter()
+            .filter_map(|(node, users)| self.call(node, What::Typing, Call::DeliverTyping(of_node(users))));
         calls.collect()
     }
 
-    pub fn told(&mut self) {
-        self.under_way -= 1;
+    pub fn told(&mut self, told: Told) {
+        if let Some(under_way) = self.under_way.get_mut(&told) {
+            *under_way = under_way.saturating_sub(1);
+        }
     }
 
     /// Only over a connection that is up.
-    fn call(&mut self, node: NodeId, call: Call) -> Option<BoxFuture<'static, ()>> {
-        if self.under_way >= CALLS_MAX {
+    fn call(&mut self, node: NodeId, what: What, call: Call) -> Option<BoxFuture<'static, Told>> {
+        let told = Told { node, what };
+        if self.under_way.get(&told).is_some_and(|under_way| *under_way >= CALLS_MAX) {
             return None;
         }
         let client = self.peers.data(node).filter(|client| client.generation().is_some())?;
-        self.under_way += 1;
-        Some(async move { drop(client.call(call, CallOptions::within(DEADLINE)).await) }.boxed())
+        *self.under_way.entry(told).or_default() += 1;
+        let calling = async move {
+            // What becomes of it is nobody's concern.
+            drop(client.call(call, CallOptions::within(DEADLINE)).await);
+            told
+        };
+        Some(calling.boxed())
     }
+}
+
+/// In parts that fit into a frame many times over.
+fn parts(list: Vec<Announcement>) -> Vec<Vec<Announcement>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for announcement in list {
+        let users = announcement.joining.len() + announcement.leaving.len();
+        bytes += EVENT_BYTES + announcement.event.record.body.len() + USER_BYTES * users;
+        if bytes > ANNOUNCE_BYTES_MAX {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(announcement);
+        }
+    }
+    parts
 }

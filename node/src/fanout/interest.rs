@@ -23,20 +23,16 @@ pub struct Interest {
 
 impl Interest {
     pub fn declare(&mut self, node: NodeId, conversations: &[ConversationId], now: Instant) {
+        if self.declarations + conversations.len() > DECLARATIONS_MAX {
+            self.expire(now);
+        }
         for conversation in conversations {
-            if self.declarations >= DECLARATIONS_MAX {
-                self.expire(now);
-                if self.declarations >= DECLARATIONS_MAX {
-                    return;
-                }
-            }
-            let nodes = self.until.entry(*conversation).or_default();
-            match nodes.iter_mut().find(|(it, _)| *it == node) {
-                Some((_, until)) => *until = now + HOLDS,
-                None => {
-                    nodes.push((node, now + HOLDS));
-                    self.declarations += 1;
-                }
+            let nodes = self.until.get_mut(conversation);
+            if let Some((_, until)) = nodes.and_then(|nodes| nodes.iter_mut().find(|(it, _)| *it == node)) {
+                *until = now + HOLDS;
+            } else if self.declarations < DECLARATIONS_MAX {
+                self.until.entry(*conversation).or_default().push((node, now + HOLDS));
+                self.declarations += 1;
             }
         }
     }

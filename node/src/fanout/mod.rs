@@ -19,7 +19,7 @@ use tertulia_runtime::rpc::CallOptions;
 use tertulia_shard_map::{ConversationId, Epoch, NodeId, ShardMap, Slot, StoreId};
 use tertulia_wire::cluster::{Answer, Call, DeliverTyping, StreamResult};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ use crate::{
     slots::Lanes,
     store::{Store, StoreError, TakenSlot},
 };
-use announce::Announcer;
+use announce::{Announcer, Told};
 use outgoing::Outgoing;
 use tail::{Effect, Outcome, PAGE_ENTRIES, Purpose, SEND_BYTES_MAX, SendId, Tail};
 
@@ -48,6 +48,9 @@ const DONE_AT_ONCE: usize = 256;
 /// Group commits that wait; beyond, the lanes wait.
 pub const COMMITTED_CHANNEL: usize = 1024;
 const COMMITTED_AT_ONCE: usize = 256;
+const DECLARED_AT_ONCE: usize = 16;
+/// Pages of the log that are read from one store at the same time.
+const PAGES_AT_ONCE: usize = 2;
 
 /// Declarations of interest that wait; beyond, they are dropped and come again.
 const INTERESTS_WAITING_MAX: usize = 1024;
@@ -126,7 +129,7 @@ enum Done {
         number: u32,
     },
     /// An announcement, or typing, is off.
-    Told,
+    Told(Told),
 }
 
 struct Driver {
@@ -135,6 +138,8 @@ struct Driver {
     tails: HashMap<Slot, (StoreId, Tail)>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     announcer: Announcer,
+    /// Per store: whose turn it is to read the log.
+    turns: HashMap<StoreId, Arc<Semaphore>>,
 }
 
 /// Runs until `stop`.
@@ -150,7 +155,7 @@ pub async fn run(
     let current_map = map.borrow_and_update().clone();
     let (tails, under_way) = (HashMap::new(), FuturesUnordered::new());
     let announcer = Announcer::new(fanout.node, fanout.mailboxes.clone(), fanout.peers.clone());
-    let mut driver = Driver { fanout, current_map, tails, under_way, announcer };
+    let mut driver = Driver { fanout, current_map, tails, under_way, announcer, turns: HashMap::new() };
     if let Some(map) = &driver.current_map {
         driver.fanout.peers.connect_all(map);
     }
@@ -161,6 +166,17 @@ pub async fn run(
             biased;
             () = stop.cancelled() => return Ok(()),
             Some(control) = control.recv() => driver.control(control, &mut effects),
+            Ok(()) = map.changed() => {
+                driver.current_map = map.borrow_and_update().clone();
+                if let Some(map) = &driver.current_map {
+                    driver.fanout.peers.connect_all(map);
+                }
+                for (_, tail) in driver.tails.values_mut() {
+                    for to in tail.paused_streams() {
+                        tail.resume_stream(to, &mut effects);
+                    }
+                }
+            }
             received = committed.recv_many(&mut groups, COMMITTED_AT_ONCE) => {
                 if received == 0 {
                     return Ok(());
@@ -177,17 +193,14 @@ pub async fn run(
             Some(done) = driver.under_way.next() => driver.done(done, &mut effects),
             Some(Declared { node, conversations }) = interest.recv() => driver.announcer.declare(node, &conversations),
             Some(typing) = typing.recv() => driver.tell_typing(&typing),
-            Ok(()) = map.changed() => {
-                driver.current_map = map.borrow_and_update().clone();
-                if let Some(map) = &driver.current_map {
-                    driver.fanout.peers.connect_all(map);
-                }
-                for (_, tail) in driver.tails.values_mut() {
-                    for to in tail.paused_streams() {
-                        tail.resume_stream(to, &mut effects);
-                    }
-                }
-            }
+        }
+        // Commits that do not cease keep neither waiting.
+        for _ in 0..DECLARED_AT_ONCE {
+            let Ok(Declared { node, conversations }) = interest.try_recv() else { break };
+            driver.announcer.declare(node, &conversations);
+        }
+        if let Ok(typing) = typing.try_recv() {
+            driver.tell_typing(&typing);
         }
         // Sends start when they are polled: none of them waits for the commits to cease.
         for _ in 0..DONE_AT_ONCE {
@@ -225,13 +238,13 @@ impl Driver {
     fn announce(&mut self, groups: &[Committed]) {
         let entries = groups.iter().flat_map(|group| &group.entries);
         let told = self.announcer.announce(entries);
-        self.under_way.extend(told.into_iter().map(|told| told.map(|()| Done::Told).boxed()));
+        self.under_way.extend(told.into_iter().map(|told| told.map(Done::Told).boxed()));
     }
 
     fn tell_typing(&mut self, typing: &DeliverTyping) {
         let Some(map) = &self.current_map else { return };
         let told = self.announcer.typing(typing, map);
-        self.under_way.extend(told.into_iter().map(|told| told.map(|()| Done::Told).boxed()));
+        self.under_way.extend(told.into_iter().map(|told| told.map(Done::Told).boxed()));
     }
 
     fn done(&mut self, done: Done, effects: &mut Vec<Effect>) {
@@ -257,7 +270,7 @@ impl Driver {
                     }
                 }
             }
-            Done::Told => self.announcer.told(),
+            Done::Told(told) => self.announcer.told(told),
             Done::Paused { slot, epoch, purpose, number } => {
                 if let Some((_, tail)) = self.tails.get_mut(&slot).filter(|(_, tail)| tail.epoch() == epoch) {
                     tail.resume(purpose, number, effects);
@@ -267,17 +280,19 @@ impl Driver {
     }
 
     fn perform(&mut self, effects: &mut Vec<Effect>) {
-        let mut outgoing: BTreeMap<Option<NodeId>, Outgoing> = BTreeMap::new();
+        // Not across stores: one that is away must not hold up what the others have committed.
+        let mut outgoing: BTreeMap<Option<(NodeId, StoreId)>, Outgoing> = BTreeMap::new();
         let mut unreachable = Vec::new();
         for effect in effects.drain(..) {
             match effect {
                 Effect::Send { id, previous, items } => {
-                    let owner = self.current_map.as_ref().and_then(|map| map.owner(id.to)).map(|owner| owner.node);
-                    let of_node = outgoing.entry(owner).or_default();
-                    of_node.add(id, previous, items);
-                    if of_node.bytes > SEND_BYTES_MAX {
-                        let full = std::mem::take(of_node);
-                        self.under_way.push(self.send(owner, full));
+                    let owner = self.current_map.as_ref().and_then(|map| map.owner(id.to));
+                    let to = owner.map(|owner| (owner.node, owner.store));
+                    let of_store = outgoing.entry(to).or_default();
+                    of_store.add(id, previous, items);
+                    if of_store.bytes > SEND_BYTES_MAX {
+                        let full = std::mem::take(of_store);
+                        self.under_way.push(self.send(to.map(|(node, _)| node), full));
                     }
                 }
                 Effect::Read { slot, purpose, after } => {
@@ -290,7 +305,11 @@ impl Driver {
                     let Some((store, tail)) = self.tails.get(&slot) else { continue };
                     let Some(store) = self.fanout.stores.get(store).cloned() else { continue };
                     let epoch = tail.epoch();
+                    let turn = self.turns.entry(store.id()).or_insert_with(|| Arc::new(Semaphore::new(PAGES_AT_ONCE)));
+                    let turn = turn.clone();
                     let read = async move {
+                        // Never closed: at worst the read goes out of turn.
+                        let _turn = turn.acquire().await;
                         let page = store.log_page(slot, after, PAGE_ENTRIES).await;
                         Done::Read { slot, epoch, purpose, page }
                     };
@@ -311,9 +330,9 @@ impl Driver {
                 }
             }
         }
-        for (owner, of_node) in outgoing {
-            if !of_node.sends.is_empty() {
-                self.under_way.push(self.send(owner, of_node));
+        for (to, of_store) in outgoing {
+            if !of_store.sends.is_empty() {
+                self.under_way.push(self.send(to.map(|(node, _)| node), of_store));
             }
         }
         for (slot, purpose) in unreachable {

@@ -1,15 +1,14 @@
-//! What goes to one node in one call. An entry that several streams carry is sent once.
+//! What goes to one node, for one store, in one call. An entry that several streams carry is sent once.
 
 use std::collections::HashMap;
 
 use tertulia_shard_map::EventId;
 use tertulia_wire::cluster::{Deliver, DeliverStream, Delivery};
 
-use super::tail::{Addressed, SendId};
+use super::tail::{Addressed, RECIPIENT_BYTES, SendId};
 
-/// What an entry and a recipient add to a send beyond the body, in bytes.
+/// What an entry adds to a send beyond the body, in bytes.
 const ENTRY_BYTES: usize = 256;
-const RECIPIENT_BYTES: usize = 32;
 
 pub struct Outgoing {
     pub sends: Vec<SendId>,

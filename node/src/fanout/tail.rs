@@ -20,6 +20,8 @@ use crate::{append::Committed, entry::LogEntry, store::TakenSlot};
 const STREAM_ENTRIES_MAX: usize = 2048;
 /// A send grows no further once it has so many bytes of bodies.
 pub const SEND_BYTES_MAX: usize = 1024 * 1024;
+/// What a recipient adds to a send, in bytes.
+pub const RECIPIENT_BYTES: usize = 32;
 /// Entries in a page of the log. A shorter page is the end of the log.
 pub const PAGE_ENTRIES: u32 = 500;
 
@@ -240,6 +242,10 @@ impl Tail {
                 }
                 if stream.unacked.is_empty() {
                     match &mut stream.behind {
+                        // All of the log up to the head was looked at.
+                        Some(behind) if behind.state == Catching::Waiting && behind.scanned >= self.head => {
+                            self.streams.remove(&id.to);
+                        }
                         Some(behind) if behind.state == Catching::Waiting => {
                             behind.after = behind.scanned;
                             self.read_stream(id.to, effects);
@@ -313,7 +319,7 @@ impl Tail {
                 self.send_chunk(to, std::mem::take(&mut chunk), effects);
                 bytes = 0;
             }
-            bytes += item.entry.body_bytes();
+            bytes += item.entry.body_bytes() + RECIPIENT_BYTES * item.recipients.len();
             chunk.push(item);
         }
         self.send_chunk(to, chunk, effects);

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::future::try_join_all;
 use tertulia_runtime::{
     PeerName,
     rpc::{Connection, Responder},
@@ -27,7 +28,9 @@ impl NodeService {
             Call::Block(block) => self.write(Request::Block(block), reply),
             Call::Typing(typing) => self.write(Request::Typing(typing), reply),
             Call::History(read) => match self.slot(|map| map.slot_of_conversation(read.conversation)) {
-                Ok((slot, serving)) => self.read(trace, reply, |shared| history(shared, slot, serving, read)),
+                Ok((slot, serving)) => {
+                    self.read_for(from.peer(), trace, reply, |shared| history(shared, slot, serving, read));
+                }
                 Err(refusal) => reply.refuse(refusal),
             },
             Call::Conversation(read) => match self.slot(|map| map.slot_of_conversation(read.conversation)) {
@@ -49,7 +52,9 @@ impl NodeService {
                 );
             }
             Call::Heads(conversations) => {
-                self.read(trace, reply, |shared| async move { heads(shared, conversations).await.map(Answer::Heads) });
+                self.read_for(from.peer(), trace, reply, |shared| async move {
+                    heads(shared, conversations).await.map(Answer::Heads)
+                });
             }
             _ => reply.refuse(Refusal::Internal),
         }
@@ -95,7 +100,7 @@ async fn members(shared: Arc<Shared>, slot: Slot, serving: Serving, mut read: Me
     page.map_err(|error| shared.refusal(&error))?.map(Answer::Members).ok_or(Refusal::NotFound)
 }
 
-/// Slot by slot; `None` for what is not served here.
+/// All slots at the same time; `None` for what is not served here.
 async fn heads(shared: Arc<Shared>, conversations: Vec<ConversationId>) -> Result<Vec<Option<Head>>, Refusal> {
     if conversations.len() > HEADS_MAX {
         return Err(Refusal::Invalid("too many conversations".into()));
@@ -108,12 +113,18 @@ async fn heads(shared: Arc<Shared>, conversations: Vec<ConversationId>) -> Resul
             by_slot.entry(map.slot_of_conversation(*conversation)).or_default().push(place);
         }
     }
+    let (of_slot, conversations) = (&shared, &conversations);
+    let asked = by_slot.into_iter().filter_map(|(slot, places)| {
+        let serving = of_slot.table.get(slot)?;
+        Some(async move {
+            let ids: Vec<ConversationId> = places.iter().map(|&place| conversations[place]).collect();
+            let found = of_slot.store(serving)?.heads(slot, serving.epoch, &ids).await;
+            Ok::<_, Refusal>((places, found.map_err(|error| of_slot.refusal(&error))?))
+        })
+    });
     let mut heads = vec![None; conversations.len()];
-    for (slot, places) in by_slot {
-        let Some(serving) = shared.table.get(slot) else { continue };
-        let ids: Vec<ConversationId> = places.iter().map(|&place| conversations[place]).collect();
-        let found = shared.store(serving)?.heads(slot, serving.epoch, &ids).await;
-        for (place, head) in places.into_iter().zip(found.map_err(|error| shared.refusal(&error))?) {
+    for (places, found) in try_join_all(asked).await? {
+        for (place, head) in places.into_iter().zip(found) {
             heads[place] = head;
         }
     }

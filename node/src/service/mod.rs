@@ -38,6 +38,8 @@ use crate::{
 
 /// Reads under way; the next is refused as `Overloaded`.
 const READS_MAX: usize = 1024;
+/// The same for reads of other nodes, some of which are parts of those: they never ask further, and so never wait in a circle.
+const NODE_READS_MAX: usize = 1024;
 const RETRY_AFTER_MS: u64 = 250;
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(250);
@@ -61,6 +63,7 @@ struct Shared {
     stores: Arc<BTreeMap<StoreId, Store>>,
     map: watch::Receiver<Option<Arc<ShardMap>>>,
     reads: Arc<Semaphore>,
+    node_reads: Arc<Semaphore>,
 }
 
 /// What the service works with.
@@ -80,9 +83,21 @@ impl NodeService {
     pub fn new(parts: Parts) -> Self {
         let Parts { node, config, raft, table, lanes, mailboxes, fanout, peers, stores } = parts;
         let map = raft.map();
-        let reads = Arc::new(Semaphore::new(READS_MAX));
-        let shared =
-            Arc::new(Shared { node, config, raft, table, lanes, mailboxes, fanout, peers, stores, map, reads });
+        let shared = Shared {
+            node,
+            config,
+            raft,
+            table,
+            lanes,
+            mailboxes,
+            fanout,
+            peers,
+            stores,
+            map,
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+            node_reads: Arc::new(Semaphore::new(NODE_READS_MAX)),
+        };
+        let shared = Arc::new(shared);
         Self { shared, watchers: Arc::default(), tasks: TaskTracker::new() }
     }
 
@@ -122,12 +137,33 @@ impl NodeService {
         self.tasks.spawn(task.instrument(span));
     }
 
-    /// A read under way, or a refusal at once.
+    /// A read of a router's under way, or a refusal at once.
     fn read<F>(&self, trace: Option<TraceId>, reply: Responder, read: impl FnOnce(Arc<Shared>) -> F)
     where
         F: Future<Output = Result<Answer, Refusal>> + Send + 'static,
     {
-        let Ok(permit) = self.shared.reads.clone().try_acquire_owned() else {
+        self.read_within(&self.shared.reads, trace, reply, read);
+    }
+
+    /// The same for whoever may be another node.
+    fn read_for<F>(&self, peer: PeerName, trace: Option<TraceId>, reply: Responder, read: impl FnOnce(Arc<Shared>) -> F)
+    where
+        F: Future<Output = Result<Answer, Refusal>> + Send + 'static,
+    {
+        let room = if matches!(peer, PeerName::Node(_)) { &self.shared.node_reads } else { &self.shared.reads };
+        self.read_within(room, trace, reply, read);
+    }
+
+    fn read_within<F>(
+        &self,
+        room: &Arc<Semaphore>,
+        trace: Option<TraceId>,
+        reply: Responder,
+        read: impl FnOnce(Arc<Shared>) -> F,
+    ) where
+        F: Future<Output = Result<Answer, Refusal>> + Send + 'static,
+    {
+        let Ok(permit) = room.clone().try_acquire_owned() else {
             return reply.refuse(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });
         };
         let reading = read(self.shared.clone());

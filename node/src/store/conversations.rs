@@ -71,7 +71,7 @@ pub struct StoredMember {
 impl Store {
     /// Those of the conversations that exist.
     pub async fn load_conversations(&self, keys: &[ConversationKey]) -> Result<Vec<StoredConversation>, StoreError> {
-        let client = self.reader().await?;
+        let client = self.loader().await?;
         let preparing =
             try_join3(client.prepare_cached(LOAD), client.prepare_cached(NEWEST), client.prepare_cached(MEMBERS));
         let (load, newest, members) = preparing.await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
 use tertulia_shard_map::{ConversationId, EventId, MessageNo, Seq, Slot, UserId};
-use tertulia_wire::{EventKind, Role};
+use tertulia_wire::{EventKind, Role, limits::REACTIONS_PER_MESSAGE_MAX};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
@@ -15,10 +15,12 @@ use super::{
     counter, event_column, place_of, places_by_slot, slot_column, user_column, user_from,
 };
 
-/// Of one slot: the message by the leaf's (id), the user's reactions to it by primary key.
+/// Of one slot: the message by the leaf's (id), reactions to it by primary key.
 const TARGETS: &str = "SELECT want.ord, e.seq, e.kind, e.sender_id, e.deleted_at_ms IS NOT NULL, \
             ARRAY(SELECT r.emoji FROM reaction r WHERE r.slot = $1 AND r.conversation_id = want.conversation \
-                  AND r.message_seq = e.seq AND r.user_id = want.user_id) \
+                  AND r.message_seq = e.seq AND r.user_id = want.user_id), \
+            ARRAY(SELECT DISTINCT r.emoji FROM reaction r WHERE r.slot = $1 AND r.conversation_id = want.conversation \
+                  AND r.message_seq = e.seq LIMIT $5) \
      FROM unnest($2::uuid[], $3::uuid[], $4::uuid[]) WITH ORDINALITY AS want (conversation, message, user_id, ord) \
      JOIN LATERAL (SELECT * FROM event x WHERE x.slot = $1 AND x.id = want.message \
                    AND x.conversation_id = want.conversation) e ON true";
@@ -52,6 +54,8 @@ pub struct StoredTarget {
     pub sender: UserId,
     pub deleted: bool,
     /// The user's reactions.
+    pub own_emojis: Vec<String>,
+    /// Everybody's, up to one more than there may be.
     pub emojis: Vec<String>,
 }
 
@@ -86,6 +90,7 @@ impl Store {
                 Box::new(of(|key| conversation_column(key.conversation))),
                 Box::new(of(|key| event_column(key.message))),
                 Box::new(of(|key| user_column(key.user))),
+                Box::new(i64::from(REACTIONS_PER_MESSAGE_MAX) + 1),
             ]
         };
         self.look_up(TARGETS, places_by_slot(keys, |key| key.slot), keys.len(), columns, |row| {
@@ -94,7 +99,8 @@ impl Store {
                 kind: event_kind(row.try_get(2)?)?,
                 sender: user_from(row.try_get(3)?),
                 deleted: row.try_get(4)?,
-                emojis: row.try_get(5)?,
+                own_emojis: row.try_get(5)?,
+                emojis: row.try_get(6)?,
             })
         })
         .await
@@ -123,7 +129,7 @@ impl Store {
 
     /// Present members of a group: owners first, then admins, then the others, each by the length of their standing.
     pub async fn load_seniority(&self, slot: Slot, conversation: ConversationId) -> Result<Vec<Senior>, StoreError> {
-        let client = self.reader().await?;
+        let client = self.loader().await?;
         let statement = client.prepare_cached(SENIORITY).await?;
         let rows =
             client.query(&statement, &[&slot_column(slot), &conversation_column(conversation), &SENIORITY_MAX]).await?;
@@ -134,7 +140,7 @@ impl Store {
         rows.iter().map(senior).collect()
     }
 
-    /// Runs a look-up slot by slot, in one pipeline. The statement takes the slot, then one list per column, and answers
+    /// Runs a look-up slot by slot, in one pipeline. The statement takes the slot, then these columns, and answers
     /// rows that begin with the ordinality of what was wanted.
     pub(super) async fn look_up<T: Clone>(
         &self,
@@ -148,7 +154,7 @@ impl Store {
         if wanted == 0 {
             return Ok(found);
         }
-        let client = self.reader().await?;
+        let client = self.loader().await?;
         let statement = client.prepare_cached(sql).await?;
         let of_slot = |(slot, places): (Slot, Vec<usize>)| {
             let (client, statement, columns) = (&client, &statement, columns(&places));

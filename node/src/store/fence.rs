@@ -1,5 +1,7 @@
 //! Taking slots over: the only place where a slot's epoch in the store changes.
 
+use std::collections::HashSet;
+
 use futures_util::future::try_join_all;
 use tertulia_shard_map::{Epoch, EventId, Slot};
 use tokio_postgres::Client;
@@ -8,6 +10,9 @@ use uuid::Uuid;
 use super::{Store, StoreError, column, slot_column, slot_from_column, writer_pattern};
 
 const TAKE: &str = "SELECT slot FROM take_slots($1, $2, $3, $4)";
+/// By primary key of slot_fence.
+const OWNED: &str = "SELECT f.slot FROM unnest($3::int[], $4::bigint[]) AS want (slot, epoch) \
+     JOIN slot_fence f ON f.slot = want.slot AND f.epoch = want.epoch AND f.node = $1 AND f.incarnation = $2";
 /// By primary key of slot_fence.
 const OLD_OWNERS: &str = "SELECT DISTINCT node FROM slot_fence WHERE slot = ANY ($1)";
 const END_BACKENDS: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
@@ -46,6 +51,17 @@ impl Store {
         };
         // After the commit of the bump: in later snapshots than anything an old owner wrote.
         positions(&client, wanted, &taken).await
+    }
+
+    /// Those of the slots that are this owner's at these epochs.
+    pub async fn owned(&self, slots: &[(Slot, Epoch)]) -> Result<HashSet<Slot>, StoreError> {
+        let (node, incarnation) = self.writer_columns();
+        let (slots, epochs): (Vec<i32>, Vec<i64>) =
+            slots.iter().map(|&(slot, epoch)| (slot_column(slot), column(epoch.get()))).unzip();
+        let client = self.loader().await?;
+        let statement = client.prepare_cached(OWNED).await?;
+        let rows = client.query(&statement, &[&node, &incarnation, &slots, &epochs]).await?;
+        rows.iter().map(|row| slot_from_column(row.try_get(0)?)).collect()
     }
 
     /// In autocommit, one round trip: a taker that freezes holds no lock.

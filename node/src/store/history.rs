@@ -90,6 +90,9 @@ const HEADS: &str = concat!(
     owner!()
 );
 
+/// What a reaction adds to a page beyond its emoji, in bytes.
+const REACTION_BYTES: usize = 16;
+
 /// The user, and 0: a member now, 1: a mailbox, which also sees what was until the user left, 2: the app, which sees all.
 fn reader_columns(reader: Reader) -> (Uuid, i32) {
     match reader {
@@ -125,12 +128,13 @@ impl Store {
                 break;
             }
             let mut record = record(row, 3)?;
+            let reactions = reactions(row, 3 + RECORD_COLUMNS)?;
             bytes += record.body.len();
+            bytes += reactions.iter().map(|it| it.emoji.len() + REACTION_BYTES).sum::<usize>();
             if events.len() == read.limit as usize || (bytes > HISTORY_PAGE_BYTES && !events.is_empty()) {
                 has_more = true;
                 break;
             }
-            let reactions = reactions(row, 3 + RECORD_COLUMNS)?;
             if !reactions.is_empty() {
                 record.since.get_or_insert_with(|| Box::new(Since::default())).reactions = reactions;
             }

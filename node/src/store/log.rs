@@ -49,10 +49,12 @@ const LOG: &str = concat!(
 /// Every member that groups have now or had, by primary key.
 const MEMBERS: &str = "SELECT m.conversation_id, m.user_id, m.joined_seq, m.left_seq FROM member m \
      WHERE m.slot = $1 AND m.conversation_id = ANY ($2)";
-/// Who wrote in groups lately, by the leaf's (conversation_id, seq).
+/// Members who wrote in groups lately, by the leaf's (conversation_id, seq) and by primary key.
 const SENDERS: &str = "SELECT DISTINCT want.id, e.sender_id FROM unnest($2::uuid[]) AS want (id) \
      CROSS JOIN LATERAL (SELECT x.sender_id, x.kind FROM event x WHERE x.slot = $1 AND x.conversation_id = want.id \
-                         ORDER BY x.seq DESC LIMIT $3) e WHERE e.kind = 1";
+                         ORDER BY x.seq DESC LIMIT $3) e \
+     JOIN member m ON m.slot = $1 AND m.conversation_id = want.id AND m.user_id = e.sender_id AND m.left_seq IS NULL \
+     WHERE e.kind = 1";
 
 /// A page of the log is read within this time, or given up.
 const LOG_READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,7 +77,7 @@ impl Store {
     }
 
     async fn read_log(&self, slot: Slot, after: EventId, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
-        let client = self.reader().await?;
+        let client = self.loader().await?;
         let statement = client.prepare_cached(LOG).await?;
         let slot = slot_column(slot);
         let rows = client.query(&statement, &[&slot, &event_column(after), &i64::from(limit)]).await?;

@@ -44,6 +44,8 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A host that is gone is noticed after three of these.
 const KEEPALIVE: Duration = Duration::from_secs(5);
+/// Connections for what lanes, folders and fan-out read.
+const LOADS_POOL_SIZE: usize = 4;
 /// How long a read waits for a free connection of the pool.
 const POOL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -131,7 +133,10 @@ pub struct Store {
     id: StoreId,
     writer: Writer,
     config: tokio_postgres::Config,
+    /// For what clients ask.
     pool: Pool,
+    /// For what an owner must know before it writes: never waits behind clients.
+    loads: Pool,
 }
 
 impl Store {
@@ -152,16 +157,8 @@ impl Store {
             "-c statement_timeout={} -c jit=off -c plan_cache_mode=force_custom_plan -c idle_in_transaction_session_timeout=2000",
             STATEMENT_TIMEOUT.as_millis()
         ));
-        let manager = Manager::from_config(reading, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-        let pool = Pool::builder(manager)
-            .max_size(pool_size)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(POOL_TIMEOUT))
-            .create_timeout(Some(CONNECT_TIMEOUT))
-            .recycle_timeout(Some(CONNECT_TIMEOUT))
-            .build()
-            .expect("a runtime is given, which is all that can be missing");
-        Ok(Self { id, writer, config, pool })
+        let (pool, loads) = (make_pool(reading.clone(), pool_size), make_pool(reading, LOADS_POOL_SIZE));
+        Ok(Self { id, writer, config, pool, loads })
     }
 
     pub fn id(&self) -> StoreId {
@@ -186,6 +183,22 @@ impl Store {
     async fn reader(&self) -> Result<Object, StoreError> {
         Ok(self.pool.get().await?)
     }
+
+    async fn loader(&self) -> Result<Object, StoreError> {
+        Ok(self.loads.get().await?)
+    }
+}
+
+fn make_pool(config: tokio_postgres::Config, size: usize) -> Pool {
+    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(POOL_TIMEOUT))
+        .create_timeout(Some(CONNECT_TIMEOUT))
+        .recycle_timeout(Some(CONNECT_TIMEOUT))
+        .build()
+        .expect("a runtime is given, which is all that can be missing")
 }
 
 #[derive(Debug, thiserror::Error)]

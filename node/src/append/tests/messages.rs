@@ -99,7 +99,7 @@ fn a_bad_command_is_refused_alone() {
         let neighbour = send(ANA, BEA, &format!("neighbour {number}"), "good");
         let (decisions, _) = lane.commit(requests(&[append, neighbour]));
         assert!(
-            matches!(&decisions[..], [Decision::Refuse(Refusal::Invalid(_)), Decision::Commit(_)]),
+            matches!(&decisions[..], [Decision::Reject(Refusal::Invalid(_)), Decision::Commit(_)]),
             "{decisions:?}"
         );
     }
@@ -202,6 +202,45 @@ fn a_reaction_is_there_once_and_its_number_is_bounded() {
         lane.made(react(&format!("n{number}"), BEA, &number.to_string(), ReactionChange::Add));
     }
     assert!(matches!(lane.refusal(react("x", BEA, "x", ReactionChange::Add)), Refusal::LimitReached(_)));
+}
+
+#[test]
+fn a_message_has_a_bounded_number_of_different_reactions() {
+    let mut lane = chatting();
+    let key = TargetKey { slot: SLOT, conversation: direct(), message: EventId::from_u128(501), user: BEA };
+    let emojis: Vec<String> = (0..64).map(|number| number.to_string()).collect();
+    let (seq, kind) = (Seq::new(1), EventKind::Message);
+    lane.details
+        .add_target(key, StoredTarget { seq, kind, sender: ANA, deleted: false, own_emojis: Vec::new(), emojis });
+    let react = |temp_id: &str, emoji: &str| {
+        let action = Action::React { message: key.message, emoji: emoji.into(), change: ReactionChange::Add };
+        append(direct(), BEA, temp_id, action)
+    };
+    lane.made(react("1", "7"));
+    assert!(matches!(lane.refusal(react("2", "64")), Refusal::LimitReached(_)));
+}
+
+#[test]
+fn what_was_not_committed_leaves_no_trace_in_the_order_of_ids() {
+    let mut lane = chatting();
+    let before = lane.log.last_entry(SLOT).expect("the slot is open");
+    let (_, draft) = lane.assign(requests(&[send(ANA, BEA, "2", "b")]));
+    lane.log.take_back(&draft.batch, &[(SLOT, before)].into());
+    assert_eq!(lane.log.last_entry(SLOT), Some(before));
+}
+
+#[test]
+fn a_first_message_after_a_block_begins_the_conversation_anew() {
+    let mut lane = Lane::new();
+    let block = |change| {
+        let (conversation, user, peer) = (direct(), ANA, BEA);
+        Request::Block(tertulia_wire::cluster::Block { conversation, user, peer, origin: None, change })
+    };
+    lane.commit(vec![block(tertulia_wire::cluster::BlockChange::Block)]);
+    lane.commit(vec![block(tertulia_wire::cluster::BlockChange::Unblock)]);
+    let (_, draft) = lane.append(send(BEA, ANA, "1", "hello"));
+    assert_eq!(draft.batch.conversations.len(), 1);
+    assert_eq!(draft.batch.conversations[0].created_by, BEA, "not by who blocked");
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Lane {
 
     fn refusal(&mut self, append: Append) -> Refusal {
         match self.append(append).0 {
-            Decision::Refuse(refusal) => refusal,
+            Decision::Refuse(refusal) | Decision::Reject(refusal) => refusal,
             other => panic!("not refused, but {other:?}"),
         }
     }
@@ -119,7 +119,8 @@ impl Lane {
     ) {
         let key = TargetKey { slot: SLOT, conversation, message, user };
         let (seq, kind) = (Seq::new(seq), EventKind::Message);
-        self.details.add_target(key, StoredTarget { seq, kind, sender, deleted: false, emojis: Vec::new() });
+        let stored = StoredTarget { seq, kind, sender, deleted: false, own_emojis: Vec::new(), emojis: Vec::new() };
+        self.details.add_target(key, stored);
     }
 }
 

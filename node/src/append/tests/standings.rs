@@ -67,6 +67,29 @@ fn marks_of_one_batch_become_one() {
 }
 
 #[test]
+fn a_mark_that_becomes_one_with_an_earlier_one_comes_after_what_it_covers() {
+    let mut lane = chatting();
+    let more = Request::Append(Box::new(send(ANA, BEA, "5", "b")));
+    let (_, draft) = lane.commit(vec![mark(BEA, 0, 2), mark(ANA, 0, 1), more, mark(BEA, 0, 5), mark(ANA, 0, 5)]);
+    let entries = &draft.entries[&SLOT];
+    assert_eq!(event_of(&entries[0]).seq, Seq::new(5));
+    let marks: Vec<_> =
+        entries[1..].iter().map(|it| (standing_of(it).standing.user, standing_of(it).standing.read_seq)).collect();
+    assert_eq!(marks, [(BEA, Seq::new(5)), (ANA, Seq::new(5))]);
+    assert!(entries.is_sorted_by_key(LogEntry::id), "in the order of the ids");
+}
+
+#[test]
+fn a_mark_that_is_overtaken_in_its_batch_is_none_the_worse() {
+    let mut lane = chatting();
+    let mut requests: Vec<Request> =
+        (5..15).map(|number| Request::Append(Box::new(send(ANA, BEA, &number.to_string(), "b")))).collect();
+    assert!(lane.log.wanted([(SLOT, &mark(BEA, 0, 4))].into_iter()).is_empty(), "it is remembered");
+    requests.push(mark(BEA, 0, 4));
+    assert_eq!(lane.commit(requests).0.last(), Some(&Decision::Commit(Due::Answer(marked(4, 4)))));
+}
+
+#[test]
 fn a_message_no_that_is_not_remembered_is_looked_up() {
     let mut lane = Lane::new();
     lane.log.load(SLOT, stored_direct(direct(), DirectPair::new(ANA, BEA), 90));
@@ -102,7 +125,8 @@ fn a_block_stops_both_ways_hides_both_and_leaves_no_trace_in_the_log() {
     assert_eq!(decisions, [Decision::Commit(Due::Answer(Answer::Block))]);
     assert_eq!((draft.batch.conversations.len(), draft.batch.members.len(), draft.batch.events.len()), (1, 2, 0));
     let entries = &draft.entries[&SLOT];
-    assert_eq!(entries.iter().map(|entry| standing_of(entry).standing.user).collect::<Vec<_>>(), [ANA, BEA]);
+    let stamped: Vec<_> = entries.iter().map(|entry| standing_of(entry).standing.user).collect();
+    assert_eq!(stamped, [ANA], "nothing of Bea's is told, not even to herself");
     assert!(
         entries.iter().all(|entry| matches!(standing_of(entry).view, ConversationView::Direct { blocked: true, .. }))
     );
@@ -111,7 +135,9 @@ fn a_block_stops_both_ways_hides_both_and_leaves_no_trace_in_the_log() {
     }
     // That there is a conversation at all is nobody's business.
     let (decisions, _) = lane.commit(vec![mark(BEA, 0, 0), block(ANA, BEA, BlockChange::Block)]);
-    assert_eq!(decisions, [Decision::Refuse(Refusal::NotFound), Decision::Known(Answer::Block)]);
+    assert_eq!(decisions, [Decision::Refuse(Refusal::NotFound), Decision::Commit(Due::Answer(Answer::Block))]);
+    let outsider = append(direct(), BEA, "x", message("is anybody there?"));
+    assert_eq!(lane.refusal(outsider), Refusal::NotFound, "as if there were no conversation");
 
     let (_, draft) = lane.commit(vec![block(ANA, BEA, BlockChange::Unblock)]);
     assert!(
@@ -122,9 +148,13 @@ fn a_block_stops_both_ways_hides_both_and_leaves_no_trace_in_the_log() {
     assert_eq!(event_of(&lane.made(send(BEA, ANA, "m", "hello?"))).seq, Seq::new(1));
     let (decisions, draft) =
         lane.commit(vec![block(ANA, EVE, BlockChange::Unblock), block(ANA, ANA, BlockChange::Block)]);
-    assert_eq!(decisions[0], Decision::Known(Answer::Block), "nothing to lift");
+    assert_eq!(
+        decisions[0],
+        Decision::Commit(Due::Answer(Answer::Block)),
+        "nothing to lift, if this is still the owner"
+    );
     assert!(matches!(decisions[1], Decision::Refuse(Refusal::Invalid(_))));
-    assert!(draft.batch.is_empty() && draft.batch.conversations.is_empty());
+    assert_eq!((draft.batch.slots.len(), draft.batch.conversations.len(), draft.batch.standings.len()), (1, 0, 0));
 }
 
 #[test]
