@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tertulia_node::store::{
-    AppendBatch, DuplicateKey, FoldBatch, InboxKey, Lane, LaneId, NewConversation, NewEvent, Stamp, Store, StoreError,
-    StoredInboxRow, Writer,
+    AppendBatch, DuplicateKey, FoldBatch, Lane, LaneId, NewEvent, Stamp, Store, StoreError, Writer,
+    WrittenConversation, WrittenKind, WrittenMember,
 };
 use tertulia_shard_map::{
-    ClusterId, DirectPair, Epoch, EventId, Incarnation, MessageNo, NodeId, Rev, Seq, Slot, SlotCount, StoreId, UserId,
+    ClusterId, DirectPair, Epoch, EventId, Incarnation, MessageNo, NodeId, Seq, Slot, SlotCount, StoreId, UserId,
 };
 use tertulia_test_support::{Cluster, within};
 use tertulia_wire::{
-    EventKind, EventRecord,
-    cluster::{HistoryRange, HistoryRead, InboxRow},
+    EventKind, EventRecord, Role,
+    cluster::{HistoryRange, HistoryRead, Reader},
 };
 
 const SLOT: Slot = Slot::new(5);
@@ -56,17 +56,24 @@ impl Owner {
     fn batch(&self, seqs: impl IntoIterator<Item = u64>) -> AppendBatch {
         AppendBatch {
             slots: vec![(SLOT, self.epoch)],
-            conversations: vec![NewConversation {
+            conversations: vec![WrittenConversation {
                 slot: SLOT,
                 id: pair().conversation_id(),
-                pair: pair(),
+                kind: WrittenKind::Direct(pair()),
+                members: 2,
                 created_by: ANA,
                 created_at_ms: 1,
             }],
+            members: [ANA, BEA].map(member).into(),
             events: seqs.into_iter().map(event).collect(),
-            cursors: Vec::new(),
+            ..AppendBatch::default()
         }
     }
+}
+
+fn member(user: UserId) -> WrittenMember {
+    let conversation = pair().conversation_id();
+    WrittenMember { slot: SLOT, conversation, user, role: Role::Member, joined_seq: Seq::new(1), left_seq: None }
 }
 
 fn event(seq: u64) -> NewEvent {
@@ -80,6 +87,8 @@ fn event(seq: u64) -> NewEvent {
         created_at_ms: 5,
         temp_id: format!("t{seq}"),
         body: Bytes::from_static(b"\x01body"),
+        target: None,
+        since: None,
     };
     NewEvent { slot: SLOT, record, payload_hash: 9 }
 }
@@ -96,7 +105,7 @@ async fn a_deposed_owner_commits_nothing_and_its_neighbour_slots_stay() {
 
     let new = Store::new(StoreId::new(1), &cluster.dsn(1), writer(2, 1), 2).expect("a sound DSN");
     let taken = new.take_slots(&[(SLOT, Epoch::new(2))]).await.expect("the store answers");
-    assert_eq!((taken[0].last_event, taken[0].mailbox_cursor), (EventId::from_u128(1001), EventId::from_u128(0)));
+    assert_eq!((taken[0].last_entry, taken[0].mailbox_cursor), (EventId::from_u128(1001), EventId::from_u128(0)));
 
     let refused = old.lane.append(&old.batch([2])).await;
     assert!(matches!(&refused, Err(StoreError::SlotsFenced(slots)) if slots == &[SLOT]), "{refused:?}");
@@ -112,8 +121,12 @@ async fn a_deposed_owner_commits_nothing_and_its_neighbour_slots_stay() {
     assert_eq!(events_in(&cluster).await, 1);
 
     // Nor does it read with authority, and its late take-over at the old epoch gets it nothing.
-    let read =
-        HistoryRead { conversation: pair().conversation_id(), reader: ANA, range: HistoryRange::Latest, limit: 10 };
+    let read = HistoryRead {
+        conversation: pair().conversation_id(),
+        reader: Reader::Member(ANA),
+        range: HistoryRange::Latest,
+        limit: 10,
+    };
     assert!(matches!(old.store.history(SLOT, old.epoch, &read).await, Err(StoreError::NotOwner)));
     assert!(old.store.take_slots(&[(SLOT, Epoch::new(1))]).await.expect("the store answers").is_empty());
     let other = AppendBatch { slots: vec![(OTHER_SLOT, old.epoch)], ..AppendBatch::default() };
@@ -131,8 +144,9 @@ async fn a_taker_waits_for_the_batch_in_flight_and_sees_what_it_wrote() {
     let transaction = in_flight.transaction().await.expect("a transaction");
     let checked = "SELECT check_fence(1, 0::smallint, 1, 1, '{5}', '{1}')";
     transaction.execute(checked, &[]).await.expect("the owner may write");
-    let insert = "INSERT INTO event SELECT conversation_id, '00000000-0000-0000-0000-0000000007d0', sender_id, 2, 2, created_at_ms, \
-                  payload_hash, slot, kind, 't2', body FROM event WHERE seq = 1";
+    let insert = "INSERT INTO event (conversation_id, id, sender_id, seq, message_no, created_at_ms, payload_hash, slot, kind, temp_id, body) \
+                  SELECT conversation_id, '00000000-0000-0000-0000-0000000007d0', sender_id, 2, 2, created_at_ms, payload_hash, slot, \
+                         kind, 't2', body FROM event WHERE seq = 1";
     transaction.execute(insert, &[]).await.expect("a row");
 
     let new = Store::new(StoreId::new(1), &cluster.dsn(1), writer(2, 1), 2).expect("a sound DSN");
@@ -142,7 +156,7 @@ async fn a_taker_waits_for_the_batch_in_flight_and_sees_what_it_wrote() {
     transaction.commit().await.expect("the batch commits");
     let taken =
         within("the take-over", Duration::from_secs(5), taking).await.expect("no panic").expect("the store answers");
-    assert_eq!(taken[0].last_event, EventId::from_u128(2000), "what was in flight is part of what the taker sees");
+    assert_eq!(taken[0].last_entry, EventId::from_u128(2000), "what was in flight is part of what the taker sees");
 }
 
 #[tokio::test]
@@ -199,41 +213,14 @@ async fn duplicates_and_stale_seqs_refuse_their_batch_and_are_found_by_their_key
 
     let key = |temp_id| DuplicateKey { slot: SLOT, conversation: pair().conversation_id(), sender: ANA, temp_id };
     let found = owner.store.find_duplicates(&[key("new"), key("t2"), key("t1")]).await.expect("the store answers");
-    let seqs: Vec<Option<u64>> = found.iter().map(|event| event.map(|event| event.seq.get())).collect();
+    let seqs: Vec<Option<u64>> = found.iter().map(|event| event.as_ref().map(|event| event.record.seq.get())).collect();
     assert_eq!(seqs, [None, Some(2), Some(1)]);
 }
 
 #[tokio::test]
-async fn inbox_rows_are_read_as_they_were_folded_and_cursors_only_grow() {
+async fn cursors_only_grow() {
     let cluster = Cluster::builder().start_servers().await;
     let mut owner = Owner::take(&cluster, writer(1, 1), 1).await;
-    let row = |seq: u64| InboxRow {
-        conversation: pair().conversation_id(),
-        peer: Some(BEA),
-        last_seq: Seq::new(seq),
-        last_event_id: EventId::from_u128(seq.into()),
-        last_at_ms: 5,
-        last_message_no: MessageNo::new(seq),
-        read_seq: Seq::ZERO,
-        read_message_no: MessageNo::ZERO,
-    };
-    for (seq, rev) in [(1, 1), (4, 2)] {
-        let stored = StoredInboxRow { row: row(seq), rev: Rev::new(rev) };
-        let rows = vec![(SLOT, ANA, stored)];
-        owner
-            .lane
-            .fold(&FoldBatch { slots: vec![(SLOT, owner.epoch)], rows, profiles: Vec::new() })
-            .await
-            .expect("folds");
-    }
-    let key = InboxKey { slot: SLOT, user: ANA, conversation: pair().conversation_id() };
-    let unknown = InboxKey { user: BEA, ..key };
-    let rows = owner.store.load_inbox_rows(&[unknown, key]).await.expect("the store answers");
-    assert_eq!(rows, [None, Some(StoredInboxRow { row: row(4), rev: Rev::new(2) })]);
-    assert_eq!(owner.store.load_revs(&[(SLOT, ANA), (SLOT, BEA)]).await.expect("answers"), [Rev::new(2), Rev::ZERO]);
-    let page = owner.store.sync_page(SLOT, owner.epoch, ANA, Rev::new(1), 10).await.expect("the store answers");
-    assert_eq!((page.rows.len(), page.rev, page.has_more), (1, Rev::new(2), false));
-
     for cursor in [20, 10] {
         let cursors = vec![(SLOT, "mailbox", EventId::from_u128(cursor))];
         let batch = AppendBatch { slots: vec![(SLOT, owner.epoch)], cursors, ..AppendBatch::default() };
