@@ -61,6 +61,12 @@ pub fn is_told(recipient: UserId, standing: &DeliverStanding) -> bool {
     standing.standing.user == recipient || !blocked
 }
 
+/// Whether the recipient's sessions are pushed this standing. One without a mark tells of a block only: whoever was never
+/// written to, and is unblocked, must not learn of that.
+pub fn is_pushed(recipient: UserId, standing: &DeliverStanding) -> bool {
+    is_told(recipient, standing) && standing.standing.delivered_seq > Seq::ZERO
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Folded {
     Changed(InboxRow),
@@ -153,6 +159,8 @@ fn begin(row: Option<&InboxRow>, user: UserId, event: &EventFacts) -> InboxRow {
 fn advance(row: &InboxRow, user: UserId, membership: Membership, event: &EventFacts) -> InboxRow {
     let name = match &event.view {
         ConversationView::Direct { .. } => None,
+        // Sent again, the event has the name that the group was given later, of which who left learns nothing.
+        ConversationView::Group { .. } if membership == Membership::Leaves => row.name.clone(),
         ConversationView::Group { name, .. } => Some(name.clone()),
     };
     let mut changed = InboxRow {
@@ -173,7 +181,7 @@ fn advance(row: &InboxRow, user: UserId, membership: Membership, event: &EventFa
     changed
 }
 
-/// The row after a standing; `None` where it changes nothing.
+/// The row after a standing; `None` where it changes nothing. Who has left learns no more of others.
 pub fn stand(row: &InboxRow, user: UserId, standing: &Standing) -> Option<InboxRow> {
     let mut changed = row.clone();
     if standing.user == user {
@@ -181,7 +189,7 @@ pub fn stand(row: &InboxRow, user: UserId, standing: &Standing) -> Option<InboxR
             changed.read_seq = standing.read_seq;
             changed.read_message_no = standing.read_message_no;
         }
-    } else {
+    } else if row.left_seq.is_none() {
         changed.others_delivered_seq = row.others_delivered_seq.max(standing.delivered_seq);
         changed.others_read_seq = row.others_read_seq.max(standing.read_seq);
     }

@@ -124,6 +124,19 @@ fn across_a_block_only_ones_own_standing_is_told() {
     assert!(is_told(ANA, &told(false)));
     assert!(!is_told(ANA, &told(true)));
     assert!(is_told(BEA, &told(true)));
+    let without_marks = DeliverStanding { standing: standing(BEA, 0), ..told(false) };
+    assert!(is_told(ANA, &without_marks) && !is_pushed(ANA, &without_marks), "an unblock is not to be noticed");
+    assert!(is_pushed(ANA, &told(false)) && !is_pushed(ANA, &told(true)));
+}
+
+#[test]
+fn who_left_learns_nothing_of_what_came_later() {
+    let joined = folded(None, Membership::Joins, &event(group("us", GroupSize::Small), BEA, 1));
+    let gone = folded(Some(&joined), Membership::Leaves, &event(group("named later", GroupSize::Small), BEA, 2));
+    assert_eq!(gone.name.as_deref(), Some("us"));
+    assert_eq!(stand(&gone, ANA, &standing(BEA, 2)), None);
+    assert!(stand(&gone, ANA, &standing(ANA, 2)).is_some(), "her own mark is hers");
+    assert!(stand(&joined, ANA, &standing(BEA, 1)).is_some());
 }
 
 /// An entry of the log as Ana's mailbox gets it.
@@ -157,13 +170,16 @@ struct World {
     log: Vec<EventRecord>,
     joined: Seq,
     left: Option<Seq>,
+    /// At any time.
+    has_left: bool,
     view: ConversationView,
 }
 
 impl World {
     fn new(acts: &[Act], is_group: bool) -> Self {
         let view = if is_group { group("0", GroupSize::Small) } else { direct() };
-        let mut world = Self { entries: Vec::new(), log: Vec::new(), joined: Seq::ZERO, left: None, view };
+        let mut world =
+            Self { entries: Vec::new(), log: Vec::new(), joined: Seq::ZERO, left: None, has_left: false, view };
         let (mut message_no, mut names) = (0, 0);
         let mut is_member = !is_group;
         if is_group {
@@ -193,6 +209,7 @@ impl World {
                 Act::LeaveOrJoin if is_group && is_member => {
                     world.commit(BEA, message_no, Membership::Leaves);
                     (world.left, is_member) = (Some(Seq::new(world.log.len() as u64)), false);
+                    world.has_left = true;
                 }
                 Act::LeaveOrJoin if is_group => {
                     world.commit(BEA, message_no, Membership::Joins);
@@ -281,6 +298,17 @@ proptest! {
         }
         // In the end everything is sent again, from the last cursor.
         row = world.in_order(row);
+        if world.has_left {
+            // A row that was ahead, at a time when she had left, took no standings of others from before.
+            let others = |row: &Option<InboxRow>| {
+                row.as_ref().map_or((Seq::ZERO, Seq::ZERO), |row| (row.others_delivered_seq, row.others_read_seq))
+            };
+            let (found, most) = (others(&row), others(&expected));
+            prop_assert!(found.0 <= most.0 && found.1 <= most.1);
+            if let Some(row) = &mut row {
+                (row.others_delivered_seq, row.others_read_seq) = most;
+            }
+        }
         prop_assert_eq!(&row, &expected);
         if let Some(row) = row {
             let last = world.left.unwrap_or(Seq::new(world.log.len() as u64));

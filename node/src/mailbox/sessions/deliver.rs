@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     super::{
         delivery::{DeliverReply, Ticket},
-        fold::{EventFacts, is_told, size_of},
+        fold::{EventFacts, is_pushed, size_of},
         folder::{FoldEntry, FoldItem, FoldJob, Start},
         pushes::Pushes,
     },
@@ -104,7 +104,7 @@ impl Sessions {
     }
 
     fn take_standing(&self, slot: Slot, user: UserId, told: &DeliverStanding, pushes: &mut Pushes) {
-        if !is_told(user, told) {
+        if !is_pushed(user, told) {
             return;
         }
         for attached in self.sessions_of(slot, user) {
