@@ -63,6 +63,18 @@ impl Memory {
         self.blocks.get_mut(key).copied()
     }
 
+    /// Whether the standing tells of another block than is remembered. Where nothing is, whether it tells of one.
+    pub fn would_change_block(&self, slot: Slot, item: &FoldItem) -> bool {
+        let Some(key) = block_key(slot, item) else { return false };
+        let FoldEntry::Standing(told) = &*item.entry else { return false };
+        let (is_own, blocks) = (told.standing.user == item.user, told.standing.blocks_peer);
+        match self.blocks.peek(&key) {
+            Some((known, _)) if is_own => known.by_user != blocks,
+            Some((known, _)) => known.by_other != blocks,
+            None => blocks || matches!(told.view, ConversationView::Direct { blocked: true, .. }),
+        }
+    }
+
     /// `None` where it is not known whether there is one.
     pub fn profile(&mut self, user: UserId) -> Option<Option<&StoredProfile>> {
         self.profiles.get_mut(&user).map(|(_, profile)| profile.as_ref())
@@ -167,4 +179,49 @@ struct Wanted {
     seen_rows: HashSet<RowKey>,
     seen_blocks: HashSet<BlockKey>,
     seen_profiles: HashSet<UserId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tertulia_shard_map::{DirectPair, EventId, MessageNo, Seq};
+    use tertulia_wire::cluster::{DeliverStanding, Membership, Standing};
+
+    use super::*;
+
+    const SLOT: Slot = Slot::new(5);
+    const ANA: UserId = UserId::from_u128(1);
+    const BEA: UserId = UserId::from_u128(2);
+
+    /// Ana's mailbox is told where Bea stands.
+    fn told(by: UserId, blocks_peer: bool) -> FoldItem {
+        let pair = DirectPair::new(ANA, BEA);
+        let seq = Seq::new(1);
+        let marks =
+            Standing { user: by, delivered_seq: seq, read_seq: seq, read_message_no: MessageNo::new(1), blocks_peer };
+        let entry = FoldEntry::Standing(DeliverStanding {
+            id: EventId::from_u128(1),
+            conversation: pair.conversation_id(),
+            view: ConversationView::Direct { pair, blocked: blocks_peer },
+            standing: marks,
+            origin: None,
+        });
+        FoldItem { user: ANA, membership: Membership::Stays, entry: Arc::new(entry) }
+    }
+
+    #[test]
+    fn a_block_that_begins_or_ends_is_noticed_before_it_is_folded() {
+        let mut memory = Memory::new();
+        for by in [ANA, BEA] {
+            assert!(memory.would_change_block(SLOT, &told(by, true)));
+            assert!(!memory.would_change_block(SLOT, &told(by, false)), "a mark, as there are many");
+        }
+        let key = BlockKey { slot: SLOT, user: ANA, other: BEA };
+        memory.blocks.insert(key, (StoredBlock { by_user: true, by_other: false }, BlockSeen::default()));
+        assert!(!memory.would_change_block(SLOT, &told(ANA, true)));
+        assert!(memory.would_change_block(SLOT, &told(ANA, false)), "an unblock");
+        assert!(memory.would_change_block(SLOT, &told(BEA, true)));
+        assert!(!memory.would_change_block(SLOT, &told(BEA, false)));
+    }
 }

@@ -37,7 +37,8 @@ pub use queue::{FolderHandle, FolderInputs};
 
 #[derive(Debug, Clone, Copy)]
 pub struct FolderSettings {
-    /// Shortest time between two commits, unless somebody waits for one: a row that changes often is written once.
+    /// Shortest time between two commits, unless somebody waits for one, or a block begins or ends: a row that changes often
+    /// is written once.
     pub interval: Duration,
 }
 
@@ -69,7 +70,7 @@ pub async fn run(parts: FolderParts, mut inputs: FolderInputs, stop: Cancellatio
     let mut not_before = Instant::now();
     let mut gathering = Round::default();
     loop {
-        match inputs.next(&mut gathering, not_before, &stop).await {
+        match inputs.next(&mut gathering, &folder.memory, not_before, &stop).await {
             Next::Control(told) => folder.control(told),
             Next::Round(round) => {
                 folder.cycle(round, &stop).await?;
@@ -78,7 +79,7 @@ pub async fn run(parts: FolderParts, mut inputs: FolderInputs, stop: Cancellatio
             Next::Stopped => break,
         }
     }
-    inputs.refuse_all(gathering).await;
+    inputs.refuse_all(gathering, &folder.memory).await;
     Ok(())
 }
 

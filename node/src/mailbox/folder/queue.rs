@@ -11,7 +11,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::super::{RETRY_AFTER_MS, delivery::Ticket, fold::EventFacts};
+use super::{
+    super::{RETRY_AFTER_MS, delivery::Ticket, fold::EventFacts},
+    memory::Memory,
+};
 
 /// Jobs that wait; beyond, deliveries are to be sent again and sessions are told `Overloaded`. What deliveries hold in bytes
 /// is bounded by their tickets.
@@ -139,12 +142,15 @@ pub(super) struct Round {
     pub people: Vec<PersonJob>,
     pub flushes: Vec<oneshot::Sender<()>>,
     items: usize,
+    /// Whether a block begins or ends: what the two see of each other depends on it.
+    changes_blocks: bool,
 }
 
 impl Round {
-    fn add(&mut self, job: Job) {
+    fn add(&mut self, job: Job, memory: &Memory) {
         match job {
             Job::Fold(fold) => {
+                self.changes_blocks |= fold.items.iter().any(|item| memory.would_change_block(fold.slot, item));
                 // An item-less stream still counts, so that it is answered.
                 self.items += fold.items.len().max(1);
                 self.folds.push(fold);
@@ -163,7 +169,7 @@ impl Round {
     }
 
     fn is_urgent(&self) -> bool {
-        !self.people.is_empty() || !self.flushes.is_empty()
+        !self.people.is_empty() || !self.flushes.is_empty() || self.changes_blocks
     }
 }
 
@@ -176,7 +182,13 @@ pub(super) enum Next {
 impl FolderInputs {
     /// Adds to the round until it is the next commit: what comes until the interval is over, somebody waits for it, or it
     /// is large enough. What is said of slots comes first.
-    pub(super) async fn next(&mut self, round: &mut Round, not_before: Instant, stop: &CancellationToken) -> Next {
+    pub(super) async fn next(
+        &mut self,
+        round: &mut Round,
+        memory: &Memory,
+        not_before: Instant,
+        stop: &CancellationToken,
+    ) -> Next {
         loop {
             tokio::select! {
                 biased;
@@ -184,9 +196,9 @@ impl FolderInputs {
                 Some(told) = self.control.recv() => return Next::Control(told),
                 job = self.jobs.recv() => {
                     let Some(job) = job else { return Next::Stopped };
-                    round.add(job);
+                    round.add(job, memory);
                     while round.items < ITEMS_MAX && let Ok(job) = self.jobs.try_recv() {
-                        round.add(job);
+                        round.add(job, memory);
                     }
                     if round.is_urgent() || round.items >= ITEMS_MAX {
                         return Next::Round(std::mem::take(round));
@@ -198,10 +210,10 @@ impl FolderInputs {
     }
 
     /// Whoever waits is told at once to look for another owner.
-    pub(super) async fn refuse_all(mut self, mut rest: Round) {
+    pub(super) async fn refuse_all(mut self, mut rest: Round, memory: &Memory) {
         self.jobs.close();
         while let Some(job) = self.jobs.recv().await {
-            rest.add(job);
+            rest.add(job, memory);
         }
         rest.refuse(&Refusal::NotServing);
     }
