@@ -94,8 +94,11 @@ impl Folder {
         }
     }
 
+    /// Of a slot that is not open nothing is remembered.
     fn forget_slot(&mut self, slot: Slot) {
-        self.slots.remove(&slot);
+        if self.slots.remove(&slot).is_none() {
+            return;
+        }
         self.memory.forget_slot(slot);
         self.broken.retain(|(_, to)| *to != slot);
     }
