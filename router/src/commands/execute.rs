@@ -1,9 +1,9 @@
 //! Carries work out, holding and retrying it: what a session starts, and whole commands for skins without one.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use tertulia_shard_map::{Slot, UserId};
+use tertulia_shard_map::UserId;
 use tertulia_wire::{
     TraceId,
     client::{Command, Reply},
@@ -11,7 +11,7 @@ use tertulia_wire::{
 };
 use tokio::time::Instant;
 
-use super::{Asked, Caller, Failure, Outcome, Planned, Query, Routed, Work, plan, plan::not_expected};
+use super::{Asked, Caller, Failure, Outcome, Planned, Query, Routed, TYPING_DEADLINE, Work, plan, plan::not_expected};
 use crate::{
     metrics::count_command,
     routing::{HoldReason, Key, Routes},
@@ -53,8 +53,11 @@ async fn run(routes: &Routes, planned: Planned, deadline: Instant, trace: Option
             asked.reply(carry_out(routes, &work, deadline, trace).await)
         }
         Planned::Typing(typing) => {
-            let work = Work::Call(Routed { key: Key::Conversation(typing.conversation), call: Call::Typing(typing) });
-            Asked::Typing.reply(carry_out(routes, &work, deadline, trace).await)
+            // Once, and whatever becomes of it: it promises nothing.
+            let key = Key::Conversation(typing.conversation);
+            let deadline = deadline.min(Instant::now() + TYPING_DEADLINE);
+            routes.attempt(key, |_| Call::Typing(typing), deadline, trace).await;
+            Reply::Ok
         }
         Planned::Query(Query { work, asked }) => asked.reply(carry_out(routes, &work, deadline, trace).await),
         // Planned for sessions only.
@@ -71,7 +74,8 @@ pub async fn carry_out(routes: &Routes, work: &Work, deadline: Instant, trace: O
 }
 
 async fn profiles(routes: &Routes, users: &[UserId], deadline: Instant, trace: Option<TraceId>) -> Outcome {
-    let Some(by_slot) = by_slot(routes, users, deadline).await else {
+    routes.wait_for_map(deadline).await;
+    let Some(by_slot) = routes.by_slot(users) else {
         return Outcome::Failed(Failure::Hold(HoldReason::NoMap));
     };
     let mut answers = stream::iter(by_slot)
@@ -88,17 +92,4 @@ async fn profiles(routes: &Routes, users: &[UserId], deadline: Instant, trace: O
         }
     }
     Outcome::Answered(Answer::Profiles(records))
-}
-
-/// Waits for the first map; `None` where there is none by `deadline`.
-async fn by_slot(routes: &Routes, users: &[UserId], deadline: Instant) -> Option<BTreeMap<Slot, Vec<UserId>>> {
-    let mut failures = 0;
-    loop {
-        let by_slot = routes.by_slot(users);
-        if by_slot.is_some() || Instant::now() >= deadline {
-            return by_slot;
-        }
-        failures += 1;
-        routes.wait_to_retry(failures, deadline).await;
-    }
 }

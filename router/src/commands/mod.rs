@@ -17,6 +17,8 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use tertulia_shard_map::{SessionId, UserId};
 use tertulia_wire::cluster::{Authority, Reader};
 
@@ -28,6 +30,9 @@ pub use self::{
     refusal::{error_of, internal, overloaded},
     reply::{Asked, conversation_row, presence_state, profile},
 };
+
+/// Typing that has not reached its owner by then is not interesting any more.
+pub(crate) const TYPING_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Who asks, and on whose word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,6 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
     Mark(ConversationId),
-    Typing,
     Conversation { conversation: ConversationId, reader: UserId },
     Members(ConversationId),
     Sync,
@@ -43,7 +42,7 @@ impl Asked {
             (Self::Mark(conversation_id), Answer::Mark(marked)) => {
                 Reply::Marked(Marked { conversation_id, delivered_seq: marked.delivered, read_seq: marked.read })
             }
-            (Self::Typing, Answer::Typing) | (Self::NoPresence, Answer::UnwatchPresence) => Reply::Ok,
+            (Self::NoPresence, Answer::UnwatchPresence) => Reply::Ok,
             (Self::Conversation { conversation, reader }, Answer::Conversation(record)) => {
                 Reply::Conversation(conversation_info(conversation, reader, record))
             }

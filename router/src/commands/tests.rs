@@ -455,7 +455,6 @@ fn the_remaining_answers_are_passed_on() {
     let marked = cluster::Marked { delivered: Seq::new(5), read: Seq::new(4) };
     let want = client::Marked { conversation_id: GROUP, delivered_seq: Seq::new(5), read_seq: Seq::new(4) };
     assert_eq!(answered(Asked::Mark(GROUP), Answer::Mark(marked)), Reply::Marked(want));
-    assert_eq!(answered(Asked::Typing, Answer::Typing), Reply::Ok);
     assert_eq!(answered(Asked::NoPresence, Answer::UnwatchPresence), Reply::Ok);
     let blocks = BlocksPage { users: vec![OTHER], has_more: true };
     let want = BlockList { user_ids: vec![OTHER], has_more: true };

@@ -12,7 +12,7 @@ use tertulia_shard_map::{ConversationId, Epoch, MapVersion, NodeId, ShardMap, Sl
 use tertulia_wire::{TraceId, cluster::Call};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{HoldReason, Verdict, backoff, judge};
@@ -67,6 +67,25 @@ pub struct Health {
 pub(super) struct Table {
     pub map: Option<Arc<ShardMap>>,
     pub clients: BTreeMap<NodeId, Client>,
+}
+
+impl Table {
+    fn owner(&self, key: Key) -> Result<(&Client, Slot, Attachment), HoldReason> {
+        let map = self.map.as_ref().ok_or(HoldReason::NoMap)?;
+        let slot = key.slot(map);
+        let owner = map.owner(slot).ok_or(HoldReason::NoOwner)?;
+        let client = self.clients.get(&owner.node).ok_or(HoldReason::Unreachable)?;
+        let generation = client.generation().ok_or(HoldReason::Unreachable)?;
+        Ok((client, slot, Attachment { node: owner.node, epoch: owner.epoch, generation }))
+    }
+
+    fn target(&self, key: Key) -> Result<Target, HoldReason> {
+        self.owner(key).map(|(client, slot, attachment)| Target { client: client.clone(), slot, attachment })
+    }
+
+    fn attachment(&self, key: Key) -> Option<Attachment> {
+        self.owner(key).ok().map(|(_, _, attachment)| attachment)
+    }
 }
 
 /// Readers' side of the routing table. Shared by all sessions.
@@ -148,17 +167,25 @@ impl Routes {
 
     /// The owner of the key's slot, if it is known and connected. Never waits, so that callers keep their order.
     pub fn target(&self, key: Key) -> Result<Target, HoldReason> {
-        let table = self.table.load();
-        let map = table.map.as_ref().ok_or(HoldReason::NoMap)?;
-        let slot = key.slot(map);
-        let owner = map.owner(slot).ok_or(HoldReason::NoOwner)?;
-        let client = table.clients.get(&owner.node).ok_or(HoldReason::Unreachable)?;
-        let generation = client.generation().ok_or(HoldReason::Unreachable)?;
-        let attachment = Attachment { node: owner.node, epoch: owner.epoch, generation };
-        Ok(Target { client: client.clone(), slot, attachment })
+        self.table.load().target(key)
     }
 
-    /// One attempt at the current owner, until `deadline`. The second part is the owner that it went to.
+    /// Waits until the key's target is another than `known`.
+    async fn moves(&self, key: Key, known: Option<Attachment>) {
+        let mut changes = self.changes();
+        // Fails only where the routes are gone, and they are borrowed here.
+        while self.table.load().attachment(key) == known && changes.changed().await.is_ok() {}
+    }
+
+    /// Waits for the first map, and not past `deadline`.
+    pub async fn wait_for_map(&self, deadline: Instant) {
+        let mut changes = self.changes();
+        let known = async { while self.table.load().map.is_none() && changes.changed().await.is_ok() {} };
+        let _late = timeout_at(deadline, known).await;
+    }
+
+    /// One attempt at the current owner, until `deadline` or until the key has another: an owner that was deposed may never
+    /// answer. The second part is the owner that it went to.
     pub async fn attempt(
         &self,
         key: Key,
@@ -172,7 +199,12 @@ impl Routes {
         };
         let left = deadline.saturating_duration_since(Instant::now());
         let options = CallOptions::within(left).traced(trace);
-        let verdict = judge(target.client.call(call(target.slot), options).await, target.attachment.epoch);
+        let verdict = tokio::select! {
+            // The call first: callers rely on the order in which it is polled.
+            biased;
+            outcome = target.client.call(call(target.slot), options) => judge(outcome, target.attachment.epoch),
+            () = self.moves(key, Some(target.attachment)) => Verdict::Hold { reason: HoldReason::Moved, newer: None },
+        };
         if let Verdict::Hold { newer: Some(version), .. } = verdict {
             self.heard_of.send_if_modified(|newest| {
                 let newer = version > *newest;
@@ -201,22 +233,22 @@ impl Routes {
                     }
                     metrics::counter!(RETRIES, "reason" => reason.as_str()).increment(1);
                     failures += 1;
-                    self.wait_to_retry(failures, deadline).await;
+                    self.wait_to_retry(key, failures, deadline).await;
                 }
                 verdict => return (verdict, attachment),
             }
         }
     }
 
-    /// Waits for the backoff after `failures` failed attempts, or shorter: until a change, and never past `deadline`.
-    pub async fn wait_to_retry(&self, failures: u32, deadline: Instant) {
-        let mut changes = self.changes();
+    /// Waits for the backoff after `failures` failed attempts, or shorter: until the key has another target, and never past
+    /// `deadline`.
+    pub async fn wait_to_retry(&self, key: Key, failures: u32, deadline: Instant) {
+        let known = self.table.load().attachment(key);
         let wait: Duration = backoff(failures, rand::random());
         let left = deadline.saturating_duration_since(Instant::now());
         tokio::select! {
             () = sleep(wait.min(left)) => {}
-            // Fails only where the routes are gone, and they are borrowed here.
-            _ = changes.changed() => {}
+            () = self.moves(key, known) => {}
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum HoldReason {
     ConnectionLost,
     /// No answer in time: the outcome is unknown.
     NoAnswer,
+    /// No answer before there was another owner: the outcome is unknown.
+    Moved,
     NotOwner,
     /// The owner answered as that of another epoch than the map says: it is deposed, or the map is behind.
     OtherEpoch,
@@ -38,6 +40,7 @@ impl HoldReason {
             Self::Unreachable => "unreachable",
             Self::ConnectionLost => "connection_lost",
             Self::NoAnswer => "no_answer",
+            Self::Moved => "moved",
             Self::NotOwner => "not_owner",
             Self::OtherEpoch => "other_epoch",
             Self::NotServing => "not_serving",

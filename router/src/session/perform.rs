@@ -30,7 +30,7 @@ pub async fn perform(
         Job::Attempt { routed: Routed { key, call }, attempt } => {
             if attempt > 0 {
                 // Boxed, as everything rare here: the future's size is paid for every message.
-                Box::pin(routes.wait_to_retry(attempt, deadline)).await;
+                Box::pin(routes.wait_to_retry(key, attempt, deadline)).await;
             }
             routes.attempt(key, |_| call, deadline, trace).await.0.into()
         }

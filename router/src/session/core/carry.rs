@@ -1,7 +1,5 @@
 //! How a session's commands are carried out: in lanes, as marks, as queries. From the plan to the reply.
 
-use std::time::Duration;
-
 use tertulia_wire::{
     client::{Command, CommandId, ErrorReply, Reply},
     cluster::{Call, Mark, Refusal, Typing},
@@ -9,7 +7,9 @@ use tertulia_wire::{
 
 use super::{Core, Effect, Job, Now, OVERLOADED_RETRY_AFTER_MS, PendingQuery, Phase, typing::Throttle};
 use crate::{
-    commands::{Asked, Caller, Failure, Ordered, Outcome, Planned, Query, Routed, Work, overloaded, plan},
+    commands::{
+        Asked, Caller, Failure, Ordered, Outcome, Planned, Query, Routed, TYPING_DEADLINE, Work, overloaded, plan,
+    },
     metrics::{EPHEMERAL_DROPPED, HOLDS, RETRIES},
     routing::{HoldReason, Key},
     session::{
@@ -22,8 +22,6 @@ use crate::{
 pub(super) const QUERIES_AT_ONCE: usize = 4;
 /// What a command without an answer takes beside its texts, in bytes.
 const OVERHEAD_BYTES: usize = 512;
-/// Typing that has not reached its owner by then is not interesting any more.
-const TYPING_DEADLINE: Duration = Duration::from_secs(1);
 
 impl Core {
     pub(super) fn carry_out(
