@@ -26,7 +26,7 @@ use tertulia_wire::{
 
 use self::typing::Throttle;
 use super::{
-    held::HeldBytes,
+    held::{HeldBytes, HeldPermit},
     lanes::{Lanes, Ticket},
     marks::Marks,
     meter::Meter,
@@ -41,6 +41,8 @@ use crate::{
 const OVERLOADED_RETRY_AFTER_MS: u64 = 200;
 /// Commands that wait for the end of an attach; they are carried out only where it succeeds.
 const ATTACHING_COMMANDS_MAX: usize = 16;
+/// What one session may have of [`HeldBytes`].
+const SESSION_HELD_BYTES_MAX: usize = 1024 * 1024;
 
 /// The session-related part of the configuration.
 #[derive(Debug, Clone)]
@@ -121,13 +123,15 @@ pub struct Standing {
 enum Phase {
     AwaitHello {
         until: Instant,
+        /// Of an earlier `hello`, which failed: what arrives for this user may be on its way to the session.
+        user: Option<UserId>,
     },
     Attaching {
         hello: Option<CommandId>,
         ticket: Ticket,
         identity: Identity,
         /// What came meanwhile.
-        waiting: Vec<(Option<CommandId>, Command)>,
+        waiting: Vec<Waiting>,
         standing: Option<Standing>,
     },
     Active {
@@ -135,6 +139,13 @@ enum Phase {
         shares_presence: bool,
     },
     Closed,
+}
+
+/// A command that came before the `welcome`.
+struct Waiting {
+    id: Option<CommandId>,
+    command: Command,
+    held: HeldPermit,
 }
 
 struct PendingQuery {
@@ -182,7 +193,7 @@ impl Core {
             id,
             format,
             bearer,
-            phase: Phase::AwaitHello { until },
+            phase: Phase::AwaitHello { until, user: None },
             lanes: Lanes::default(),
             marks: Marks::default(),
             queries: Vec::new(),
@@ -232,11 +243,8 @@ impl Core {
                 self.answer(id, kind, Reply::Error(error), effects);
             }
             (_, Command::Ping) => self.answer(id, kind, Reply::Pong, effects),
-            (Phase::Attaching { waiting, .. }, command) => {
-                if waiting.len() < ATTACHING_COMMANDS_MAX {
-                    waiting.push((id, command));
-                } else {
-                    let error = overloaded("too many commands before `welcome`", OVERLOADED_RETRY_AFTER_MS);
+            (Phase::Attaching { .. }, command) => {
+                if let Err(error) = self.wait_for_welcome(id, command) {
                     self.answer(id, kind, Reply::Error(error), effects);
                 }
             }
@@ -281,6 +289,17 @@ impl Core {
     fn in_flight(&self) -> usize {
         let waiting = if let Phase::Attaching { waiting, .. } = &self.phase { waiting.len() } else { 0 };
         self.lanes.len() + self.marks.len() + self.queries.len() + waiting
+    }
+
+    /// Takes so much of what all sessions may have the router hold, unless that, or this session's part, is used up.
+    fn hold(&self, bytes: usize) -> Result<HeldPermit, ErrorReply> {
+        let waiting = if let Phase::Attaching { waiting, .. } = &self.phase { waiting.as_slice() } else { &[] };
+        let of_waiting: usize = waiting.iter().map(|it| it.held.bytes()).sum();
+        if self.lanes.held_bytes() + of_waiting + bytes > SESSION_HELD_BYTES_MAX {
+            return Err(overloaded("the commands without a reply are too large together", OVERLOADED_RETRY_AFTER_MS));
+        }
+        let permit = self.shared.held.try_hold(bytes);
+        permit.ok_or_else(|| overloaded("the router holds too many commands", OVERLOADED_RETRY_AFTER_MS))
     }
 
     fn ticket(&mut self) -> Ticket {

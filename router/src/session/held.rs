@@ -1,4 +1,5 @@
-//! The bound on what this router holds for its clients: the bytes of all sends that have no answer yet.
+//! The bound on what this router holds for its clients: the bytes of all that is to be written and has no answer yet, and
+//! of what waits for a `welcome`.
 
 use std::sync::{
     Arc,
@@ -36,6 +37,12 @@ impl HeldBytes {
 
     pub fn held(&self) -> usize {
         self.inner.held.load(Ordering::Relaxed)
+    }
+}
+
+impl HeldPermit {
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Pending {
     /// Attempts that failed.
     pub attempts: u32,
     pub state: State,
-    pub _held: HeldPermit,
+    pub held: HeldPermit,
 }
 
 impl Pending {
@@ -67,6 +67,10 @@ pub struct Lanes {
 impl Lanes {
     pub fn len(&self) -> usize {
         self.pending.len()
+    }
+
+    pub fn held_bytes(&self) -> usize {
+        self.pending.iter().map(|it| it.held.bytes()).sum()
     }
 
     /// Gives back the memory of commands that are over.
@@ -181,7 +185,7 @@ mod tests {
                 deadline: self.start + Duration::from_secs(ticket.into()),
                 attempts: 0,
                 state: State::Flying,
-                _held: HeldBytes::new(1000).try_hold(1).unwrap(),
+                held: HeldBytes::new(1000).try_hold(1).unwrap(),
             })
         }
 

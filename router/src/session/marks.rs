@@ -1,7 +1,8 @@
 //! Watermarks on their way: at most one call per conversation, those that come meanwhile are merged into the next.
 //!
 //! Each command still has an answer of its own. Where a merged call is refused, only the highest of it can be at fault
-//! (it is above the newest event): those that asked for it are told so, and the others are tried without it. Pure.
+//! (it is above the newest event): those that asked for it are told so, and the others are tried without it. It ends with
+//! the first of their deadlines, and those that may wait longer are tried again. Pure.
 
 use std::time::Instant;
 
@@ -78,7 +79,15 @@ impl Marks {
         let flown = |it: &Entry| it.flight == Some(ticket);
         let conversation = self.entries.iter().find(|it| flown(it))?.pending.mark.conversation;
         let highest = self.entries.iter().filter(|it| flown(it)).map(|it| it.pending.seq()).max();
-        let over = |it: &Entry| flown(it) && (end == MarkEnd::Settled || Some(it.pending.seq()) == highest);
+        let nearest = self.entries.iter().filter(|it| flown(it)).map(|it| it.pending.deadline).min();
+        let over = |it: &Entry| {
+            flown(it)
+                && match end {
+                    MarkEnd::Settled => true,
+                    MarkEnd::Refused => Some(it.pending.seq()) == highest,
+                    MarkEnd::Late(now) => it.pending.deadline <= now || Some(it.pending.deadline) == nearest,
+                }
+        };
         answered.extend(self.entries.extract_if(.., |it| over(it)).map(|it| it.pending));
 
         let mut flight: Option<Flight> = None;
@@ -107,6 +116,8 @@ pub enum MarkEnd {
     Settled,
     /// For what is in it: a lower mark may do.
     Refused,
+    /// For those that wait no longer.
+    Late(Instant),
 }
 
 #[cfg(test)]
@@ -176,6 +187,19 @@ mod tests {
         let mut answered = Vec::new();
         let flight = it.marks.finish(Ticket(9), MarkEnd::Settled, Ticket(10), &mut answered).unwrap();
         assert_eq!(flight.deadline, it.start + Duration::from_secs(3));
+    }
+
+    #[test]
+    fn those_that_may_wait_longer_are_tried_again() {
+        let mut it = Fixture::new();
+        it.delivered(1, 1, 5);
+        it.delivered(3, 1, 6);
+        it.delivered(4, 1, 7);
+        it.finish(1, MarkEnd::Settled, 10);
+        let late = |seconds| MarkEnd::Late(it.start + Duration::from_secs(seconds));
+        let (first, last) = (late(3), late(4));
+        assert_eq!(it.finish(10, first, 11), (vec![3], Some((7, 0))));
+        assert_eq!(it.finish(11, last, 12), (vec![4], None));
     }
 
     #[test]

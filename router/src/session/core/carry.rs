@@ -18,10 +18,12 @@ use crate::{
     },
 };
 
-/// Queries of one session that are carried out at the same time; the others wait. Their answers are large.
+/// Queries of one session that are carried out at the same time; the others wait.
 pub(super) const QUERIES_AT_ONCE: usize = 4;
+/// The same of those whose answers may be pages of megabytes.
+pub(super) const LARGE_QUERIES_AT_ONCE: usize = 2;
 /// What a command without an answer takes beside its texts, in bytes.
-const OVERHEAD_BYTES: usize = 512;
+pub(super) const OVERHEAD_BYTES: usize = 512;
 
 impl Core {
     pub(super) fn carry_out(
@@ -76,11 +78,7 @@ impl Core {
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> Result<(), ErrorReply> {
-        let held = self
-            .shared
-            .held
-            .try_hold(ordered.bytes() + OVERHEAD_BYTES)
-            .ok_or_else(|| overloaded("the router holds too many commands", OVERLOADED_RETRY_AFTER_MS))?;
+        let held = self.hold(ordered.bytes() + OVERHEAD_BYTES)?;
         let (ticket, deadline) = (self.ticket(), now.instant + self.shared.policy.hold);
         let state = self.lanes.accept(Pending {
             ticket,
@@ -91,7 +89,7 @@ impl Core {
             deadline,
             attempts: 0,
             state: State::Flying,
-            _held: held,
+            held,
         });
         if state == State::Flying {
             self.attempt(ticket, 0, effects);
@@ -144,14 +142,24 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) {
         let (ticket, deadline) = (self.ticket(), now.instant + self.shared.policy.hold);
-        let running = self.queries.iter().filter(|it| it.waiting.is_none()).count();
-        let waiting = if running < QUERIES_AT_ONCE {
+        let waiting = if self.may_start(&asked) {
             effects.push(Effect::Start { ticket, job, deadline });
             None
         } else {
             Some(Box::new(job))
         };
         self.queries.push(PendingQuery { ticket, id, kind, asked, deadline, waiting });
+    }
+
+    /// Whether one more query may be carried out now.
+    fn may_start(&self, asked: &Asked) -> bool {
+        let weight = Weight::of(asked);
+        let (mut running, mut alike) = (0, 0);
+        for query in self.queries.iter().filter(|it| it.waiting.is_none()) {
+            running += 1;
+            alike += usize::from(Weight::of(&query.asked) == weight);
+        }
+        running < QUERIES_AT_ONCE && alike < weight.at_once()
     }
 
     /// A job that was started has ended.
@@ -197,6 +205,7 @@ impl Core {
     fn marked(&mut self, ticket: Ticket, outcome: Outcome, now: Now, effects: &mut Vec<Effect>) {
         let end = match &outcome {
             Outcome::Failed(Failure::Refused(Refusal::Invalid(_))) => MarkEnd::Refused,
+            Outcome::Failed(Failure::Hold(_)) => MarkEnd::Late(now.instant),
             _ => MarkEnd::Settled,
         };
         let (next, mut answered) = (self.ticket(), Vec::new());
@@ -219,11 +228,43 @@ impl Core {
             *shares_presence = profile.shares_presence.unwrap_or(*shares_presence);
         }
         self.answer(done.id, done.kind, reply, effects);
-        let next = self.queries.iter_mut().find(|it| it.waiting.is_some());
-        if let Some(PendingQuery { ticket, deadline, waiting, .. }) = next
-            && let Some(job) = waiting.take()
-        {
-            effects.push(Effect::Start { ticket: *ticket, job: *job, deadline: *deadline });
+        while let Some(at) = self.queries.iter().position(|it| it.waiting.is_some() && self.may_start(&it.asked)) {
+            let PendingQuery { ticket, deadline, waiting, .. } = &mut self.queries[at];
+            if let Some(job) = waiting.take() {
+                effects.push(Effect::Start { ticket: *ticket, job: *job, deadline: *deadline });
+            }
+        }
+    }
+}
+
+/// What bounds the queries that are carried out at the same time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    Small,
+    /// The answer may be a page of megabytes.
+    Large,
+    /// One after another: a late end must not undo a new beginning.
+    Subscription,
+}
+
+impl Weight {
+    const fn of(asked: &Asked) -> Self {
+        match asked {
+            Asked::Sync | Asked::History(_) | Asked::Members(_) => Self::Large,
+            Asked::Presence(_) | Asked::NoPresence => Self::Subscription,
+            Asked::Mark(_)
+            | Asked::Conversation { .. }
+            | Asked::Profiles { .. }
+            | Asked::OwnProfile
+            | Asked::Blocks => Self::Small,
+        }
+    }
+
+    const fn at_once(self) -> usize {
+        match self {
+            Self::Small => QUERIES_AT_ONCE,
+            Self::Large => LARGE_QUERIES_AT_ONCE,
+            Self::Subscription => 1,
         }
     }
 }

@@ -34,7 +34,7 @@ impl Core {
         let interval = self.shared.policy.ping_interval;
         match &self.phase {
             Phase::Closed => return,
-            Phase::AwaitHello { until } if *until <= now.instant => {
+            Phase::AwaitHello { until, .. } if *until <= now.instant => {
                 return self.close(CloseCode::HelloTimeout, effects);
             }
             Phase::Attaching { identity, .. } | Phase::Active { identity, .. }
@@ -81,7 +81,7 @@ impl Core {
     pub fn next_deadline(&self, now: Now) -> Instant {
         let mut next = self.next_ping.min(self.last_heard + 2 * self.shared.policy.ping_interval);
         match &self.phase {
-            Phase::AwaitHello { until } => next = next.min(*until),
+            Phase::AwaitHello { until, .. } => next = next.min(*until),
             Phase::Attaching { identity, .. } | Phase::Active { identity, .. } => {
                 let left_ms = identity.expires_at_ms.saturating_sub(now.unix_ms).max(0) as u64;
                 next = next.min(now.instant + Duration::from_millis(left_ms).min(EXPIRY_CHECK_MAX));

@@ -1,15 +1,21 @@
 //! How a session begins: from `hello` to `welcome`.
 
 use tertulia_wire::{
-    client::{CloseCode, CommandId, ErrorCode, ErrorReply, Hello, Reply, SessionLimits, Welcome},
+    client::{
+        CloseCode, Command, CommandId, ErrorCode, ErrorReply, Format, Hello, Reply, SessionLimits, Welcome,
+        encode_commands,
+    },
     cluster::{Answer, Attached, Refusal},
     limits,
 };
 
-use super::{Core, DISABLED, Effect, Job, Now, Phase};
+use super::{
+    ATTACHING_COMMANDS_MAX, Core, DISABLED, Effect, Job, Now, OVERLOADED_RETRY_AFTER_MS, Phase, Waiting,
+    carry::OVERHEAD_BYTES,
+};
 use crate::{
     auth::{Identity, TokenError},
-    commands::{Failure, Outcome, error_of, internal, profile},
+    commands::{Failure, Outcome, error_of, internal, overloaded, profile},
 };
 
 const HELLO: &str = "hello";
@@ -24,6 +30,12 @@ impl Core {
             Err(error) => return self.turn_away(id, error, effects),
         };
         let (user, name) = (identity.user, identity.name.clone());
+        if let Phase::AwaitHello { user: Some(first), .. } = self.phase
+            && first != user
+        {
+            let error = ErrorReply::new(ErrorCode::Unauthorized, "this session is another user's: connect anew");
+            return self.turn_away(id, error, effects);
+        }
         let ticket = self.ticket();
         self.phase = Phase::Attaching { hello: id, ticket, identity, waiting: Vec::new(), standing: None };
         // First the session can be found here, then the mailbox is read: what arrives between is seen twice, not missed.
@@ -41,6 +53,19 @@ impl Core {
         })
     }
 
+    pub(super) fn wait_for_welcome(&mut self, id: Option<CommandId>, command: Command) -> Result<(), ErrorReply> {
+        // About what it takes in memory, and rarely asked for.
+        let bytes = encode_commands(Format::MessagePack, &[(0, &command)]).len();
+        let held = self.hold(bytes + OVERHEAD_BYTES)?;
+        match &mut self.phase {
+            Phase::Attaching { waiting, .. } if waiting.len() < ATTACHING_COMMANDS_MAX => {
+                waiting.push(Waiting { id, command, held });
+                Ok(())
+            }
+            _ => Err(overloaded("too many commands before `welcome`", OVERLOADED_RETRY_AFTER_MS)),
+        }
+    }
+
     fn turn_away(&mut self, id: Option<CommandId>, error: ErrorReply, effects: &mut Vec<Effect>) {
         self.answer(id, HELLO, Reply::Error(error), effects);
         self.close(CloseCode::Unauthorized, effects);
@@ -48,8 +73,9 @@ impl Core {
 
     pub(super) fn attached(&mut self, outcome: Outcome, now: Now, effects: &mut Vec<Effect>) {
         let until = now.instant + self.shared.policy.hello_timeout;
-        let attaching = std::mem::replace(&mut self.phase, Phase::AwaitHello { until });
+        let attaching = std::mem::replace(&mut self.phase, Phase::AwaitHello { until, user: None });
         let Phase::Attaching { hello, identity, waiting, standing, .. } = attaching else { return };
+        self.phase = Phase::AwaitHello { until, user: Some(identity.user) };
         let disabled = || ErrorReply::new(ErrorCode::Forbidden, DISABLED);
         let error = match outcome {
             Outcome::Answered(Answer::Attach(attached)) if attached.profile.disabled => {
@@ -63,7 +89,8 @@ impl Core {
                     attached.profile.shares_presence = standing.shares_presence;
                 }
                 self.welcome(hello, identity, attached, effects);
-                for (id, command) in waiting {
+                for Waiting { id, command, held } in waiting {
+                    drop(held);
                     self.command(id, command, now, effects);
                 }
                 return;
@@ -73,7 +100,7 @@ impl Core {
         };
         // The client may try again: a socket never closes because a node is away.
         self.answer(hello, HELLO, Reply::Error(error.clone()), effects);
-        for (id, command) in waiting {
+        for Waiting { id, command, .. } in waiting {
             self.answer(id, command.type_name(), Reply::Error(error.clone()), effects);
         }
     }

@@ -4,13 +4,16 @@ use tertulia_shard_map::{ConversationId, DevName, DirectPair, Epoch, EventId, Me
 use tertulia_wire::{
     EventRecord,
     client::{
-        ClientInfo, Hello, HistoryQuery, Mark, PresenceQuery, ProfileChange, SendMessage, SetTyping, SyncQuery,
-        encode_commands,
+        ClientInfo, Hello, HistoryQuery, ListBlocks, Mark, PresenceQuery, ProfileChange, SendMessage, SetTyping,
+        SyncQuery, encode_commands,
     },
     cluster::{Action, Answer, Append, Appended, Attached, Call, Marked, ProfileRecord, Refusal, SyncRows},
 };
 
-use super::{carry::QUERIES_AT_ONCE, *};
+use super::{
+    carry::{LARGE_QUERIES_AT_ONCE, QUERIES_AT_ONCE},
+    *,
+};
 use crate::{
     auth::dev::DevSigner,
     commands::{Failure, Outcome},
@@ -19,6 +22,7 @@ use crate::{
 
 const ISSUER: &str = "tests";
 const SESSION: SessionId = SessionId::from_u128(77);
+const HELD_BYTES: usize = 4 * SESSION_HELD_BYTES_MAX;
 
 struct Fixture {
     core: Core,
@@ -44,7 +48,7 @@ impl Fixture {
         };
         change(&mut policy);
         let verifier = Verifier::new(key.public_key_pem().as_bytes(), ISSUER).unwrap();
-        let shared = Arc::new(Shared { policy, verifier, held: HeldBytes::new(100_000), meter: Meter::new() });
+        let shared = Arc::new(Shared { policy, verifier, held: HeldBytes::new(HELD_BYTES), meter: Meter::new() });
         let start = Instant::now();
         let now = Now { instant: start, unix_ms: 1_800_000_000_000 };
         let core = Core::new(shared, SESSION, Format::Json, None, now);
@@ -68,7 +72,11 @@ impl Fixture {
     }
 
     fn token(&self) -> String {
-        self.signer.sign(&"alice".parse::<DevName>().unwrap(), self.now.unix_ms).unwrap().token
+        self.token_of("alice")
+    }
+
+    fn token_of(&self, name: &str) -> String {
+        self.signer.sign(&name.parse::<DevName>().unwrap(), self.now.unix_ms).unwrap().token
     }
 
     fn hello(&mut self, id: u64) -> Vec<Effect> {
@@ -244,6 +252,17 @@ fn a_failed_attach_leaves_the_session_open_for_another_hello() {
 }
 
 #[test]
+fn a_session_belongs_to_the_first_user_who_said_hello() {
+    let mut it = Fixture::new();
+    let first = ticket(&it.hello(1));
+    it.done(first, held());
+    let token = Some(it.token_of("bob"));
+    let effects = it.command(2, &Command::Hello(hello(token)));
+    assert_eq!(error(&effects), (Some(2), ErrorCode::Unauthorized), "pushes for alice may be waiting");
+    assert_eq!(effects[1..], [Effect::Close(CloseCode::Unauthorized)]);
+}
+
+#[test]
 fn a_session_without_hello_is_closed() {
     let mut it = Fixture::new();
     assert_eq!(it.core.next_deadline(it.now), it.start + Duration::from_secs(10));
@@ -331,7 +350,7 @@ fn commands_in_flight_are_bounded() {
 #[test]
 fn the_bytes_held_for_all_sessions_are_bounded() {
     let mut it = Fixture::attached();
-    it.core.shared.held.try_hold(99_000).map(std::mem::forget).unwrap();
+    it.core.shared.held.try_hold(HELD_BYTES - 1000).map(std::mem::forget).unwrap();
     assert_eq!(
         error(&{
             it.send(1);
@@ -342,11 +361,77 @@ fn the_bytes_held_for_all_sessions_are_bounded() {
 }
 
 #[test]
+fn the_bytes_held_for_one_session_are_bounded() {
+    let mut it = Fixture::attached_with(|policy| policy.commands_in_flight = 1000);
+    let large = Command::Send(SendMessage { content: Some("x".repeat(16_000)), ..send("large") });
+    let refused = (0..1000).find(|id| !matches!(it.command(*id, &large)[..], [Effect::Start { .. }])).unwrap();
+    assert!((25..33).contains(&refused), "{refused} of twice 16 KB");
+    assert_eq!(error(&it.command(1000, &large)), (Some(1000), ErrorCode::Overloaded));
+    assert!(it.core.shared.held.held() <= SESSION_HELD_BYTES_MAX);
+}
+
+#[test]
+fn what_waits_for_the_welcome_counts_as_held() {
+    let mut it = Fixture::new();
+    let hello = ticket(&it.hello(1));
+    let large = Command::Send(SendMessage { content: Some("x".repeat(16_000)), ..send("large") });
+    assert!(it.command(2, &large).is_empty());
+    assert!(it.core.shared.held.held() > 16_000);
+    let sent = ticket(&it.done(hello, attached(|_| ())));
+    it.done(sent, appended(1));
+    assert_eq!(it.core.shared.held.held(), 0);
+
+    let mut it = Fixture::new();
+    it.hello(1);
+    it.core.shared.held.try_hold(HELD_BYTES - 1000).map(std::mem::forget).unwrap();
+    assert_eq!(error(&it.command(2, &large)), (Some(2), ErrorCode::Overloaded));
+}
+
+#[test]
+fn commands_about_presence_are_carried_out_one_after_another() {
+    let mut it = Fixture::attached();
+    let users = PresenceQuery { user_ids: vec![bob()] };
+    let first = ticket(&it.command(1, &Command::SubscribePresence(users.clone())));
+    assert!(it.command(2, &Command::SubscribePresence(users.clone())).is_empty());
+    assert!(it.command(3, &Command::UnsubscribePresence(users)).is_empty());
+    let effects = it.done(first, held());
+    let [Effect::Reply { id: Some(1), .. }, Effect::Start { ticket, job: Job::Watch(_), .. }] = effects[..] else {
+        panic!("{effects:?}")
+    };
+    let effects = it.done(ticket, Outcome::Answered(Answer::WatchPresence(vec![])));
+    assert!(
+        matches!(effects[..], [Effect::Reply { id: Some(2), .. }, Effect::Start { job: Job::Unwatch(_), .. }]),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn only_few_pages_are_read_at_once_and_other_queries_pass() {
+    let mut it = Fixture::attached();
+    let sync = Command::Sync(SyncQuery { rev: Rev::ZERO, limit: None });
+    let started: Vec<_> = (0..4).map(|id| it.command(id, &sync)).filter(|effects| !effects.is_empty()).collect();
+    assert_eq!(started.len(), LARGE_QUERIES_AT_ONCE);
+    let blocks = it.command(4, &Command::Blocks(ListBlocks { after: None, limit: None }));
+    assert!(matches!(call(&blocks), Call::Blocks(_)));
+    let effects = it.done(ticket(&blocks), held());
+    assert_eq!(effects.len(), 1, "a page does not take its place");
+    ticket(&it.done(ticket(&started[0]), held()));
+}
+
+#[test]
 fn only_a_few_queries_run_at_once_and_the_rest_follow() {
+    let mut it = Fixture::attached();
+    let blocks = Command::Blocks(ListBlocks { after: None, limit: None });
+    let started: Vec<_> = (0..6).map(|id| it.command(id, &blocks)).filter(|effects| !effects.is_empty()).collect();
+    assert_eq!(started.len(), QUERIES_AT_ONCE);
+    ticket(&it.done(ticket(&started[0]), held()));
+}
+
+#[test]
+fn a_page_is_answered_and_the_next_one_read() {
     let mut it = Fixture::attached();
     let sync = Command::Sync(SyncQuery { rev: Rev::ZERO, limit: None });
     let started: Vec<_> = (0..6).map(|id| it.command(id, &sync)).filter(|effects| !effects.is_empty()).collect();
-    assert_eq!(started.len(), QUERIES_AT_ONCE);
     let rows = SyncRows { rows: vec![], rev: Rev::new(1), has_more: false, reset: false, unread_total: 0 };
     let effects = it.done(ticket(&started[0]), Outcome::Answered(Answer::Sync(rows)));
     let [Effect::Reply { id: Some(0), reply: Reply::SyncPage(_) }, Effect::Start { .. }] = &effects[..] else {
@@ -365,6 +450,7 @@ fn commands_of_every_way_are_started_as_planned() {
     let users = PresenceQuery { user_ids: vec![bob()] };
     let effects = it.command(3, &Command::SubscribePresence(users.clone()));
     assert!(matches!(&effects[..], [Effect::Start { job: Job::Watch(_), .. }]), "{effects:?}");
+    it.done(ticket(&effects), held());
     let effects = it.command(4, &Command::UnsubscribePresence(users));
     assert!(matches!(&effects[..], [Effect::Start { job: Job::Unwatch(_), .. }]), "{effects:?}");
 }
@@ -390,6 +476,25 @@ fn marks_of_a_conversation_are_merged_and_each_is_answered() {
     };
     assert_eq!(reply, other);
     assert_eq!(it.core.in_flight(), 0);
+}
+
+#[test]
+fn a_merged_mark_is_given_up_when_its_own_time_is_over() {
+    let mut it = Fixture::attached();
+    let conversation_id = ConversationId::from_u128(8);
+    let mark = |seq| Command::Delivered(Mark { conversation_id, seq: Seq::new(seq) });
+    let first = it.command(1, &mark(1));
+    it.command(2, &mark(2));
+    it.pass(Duration::from_secs(4));
+    it.command(3, &mark(3));
+    let marked = Marked { delivered: Seq::new(1), read: Seq::ZERO };
+    let merged = it.done(ticket(&first), Outcome::Answered(Answer::Mark(marked)));
+    let Some(Effect::Start { ticket, .. }) = merged.last() else { panic!("{merged:?}") };
+    it.pass(Duration::from_secs(1));
+    let effects = it.done(*ticket, held());
+    assert_eq!(error(&effects), (Some(2), ErrorCode::Unavailable));
+    let Effect::Start { deadline, .. } = effects[1] else { panic!("{effects:?}") };
+    assert_eq!(deadline, it.start + Duration::from_secs(9), "the other has four more seconds");
 }
 
 fn typing(it: &mut Fixture, conversation: u128) -> Vec<Effect> {
