@@ -69,7 +69,7 @@ pub async fn start(
     let drain = policy.drain;
     let routes = Routes::new();
     let registry = Registry::new();
-    let (detacher, ended) = Detacher::new();
+    let (detacher, ended) = Detacher::new(tuning.sessions_max);
     let shared = Arc::new(Shared { policy, verifier, held: HeldBytes::new(HELD_BYTES_MAX), meter: Meter::new() });
     let sessions = Sessions { shared, routes: routes.clone(), registry: registry.clone(), detacher: detacher.clone() };
 

@@ -48,6 +48,8 @@ struct State {
     user: Option<SignedIn>,
     /// Few sessions have any.
     watches: Option<Box<Watches>>,
+    /// A standing came after the mailbox was asked for it: its answer, when it is looked at, is older.
+    standing_heard: bool,
 }
 
 /// A session whose user is known.
@@ -181,7 +183,14 @@ impl Mailslot {
 
     /// Users who are watched elsewhere than `target` says they should be; see [`Watches::misplaced`].
     pub fn misplaced_watches(&self, target: impl Fn(UserId) -> Option<Attachment>) -> Vec<UserId> {
-        self.state().watches.as_mut().map_or_else(Vec::new, |it| it.misplaced(target))
+        self.state().watches.as_ref().map_or_else(Vec::new, |it| it.misplaced(target))
+    }
+
+    /// Their owners are about to be asked.
+    pub fn ask_watches(&self, users: &[UserId]) {
+        if let Some(watches) = &mut self.state().watches {
+            watches.asked(users);
+        }
     }
 
     /// All whom the session watches; it watches nobody afterwards.
@@ -191,8 +200,24 @@ impl Mailslot {
 
     /// The profile of the session's user changed elsewhere.
     pub fn set_standing(&self, standing: Standing) {
-        self.state().standing = Some(standing);
+        {
+            let mut state = self.state();
+            state.standing = Some(standing);
+            state.standing_heard = true;
+        }
         self.waker.wake();
+    }
+
+    /// The mailbox's owner is about to be asked for it.
+    pub fn ask_standing(&self) {
+        self.state().standing_heard = false;
+    }
+
+    /// What the owner answered, unless it has said something newer since.
+    pub fn answer_standing(&self, standing: Standing) {
+        if !self.state().standing_heard {
+            self.set_standing(standing);
+        }
     }
 
     /// Has the client told to sync again.
@@ -226,8 +251,8 @@ impl Mailslot {
         self.waker.register(waker);
     }
 
-    /// Moves up to `bytes_max` of pushes into `into`, at least one where there is any. `resync` is given out only when
-    /// everything before it has been.
+    /// Moves up to `bytes_max` of pushes into `into`, at least one where there is any and room at all. `resync` is given out
+    /// only when everything before it has been, and there is room; the other words always.
     pub fn take(&self, bytes_max: usize, into: &mut VecDeque<Bytes>) -> Taken {
         let mut state = self.state();
         let mut taken_bytes = 0;
@@ -237,7 +262,7 @@ impl Mailslot {
             taken_bytes += envelope.len();
             into.push_back(envelope);
         }
-        let resync = if state.pushes.is_empty() {
+        let resync = if bytes_max > 0 && state.pushes.is_empty() {
             // A burst must not hold its memory for as long as the session lives.
             state.pushes.shrink_to(IDLE_CAPACITY);
             state.resync.take()
@@ -281,6 +306,32 @@ mod tests {
         let taken = slot.take(1000, &mut out);
         assert_eq!((out.len(), taken.resync), (2, Some(ResyncReason::Overflow)));
         assert_eq!(slot.push(envelope()), Pushed::Queued, "live again once told");
+    }
+
+    #[test]
+    fn a_client_without_room_hears_of_a_drop_later_and_of_its_end_at_once() {
+        let slot = mailslot(250);
+        let mut out = VecDeque::new();
+        slot.resync(ResyncReason::OwnerChanged);
+        let disabled = Standing { shares_presence: true, disabled: true };
+        slot.set_standing(disabled);
+        let taken = slot.take(0, &mut out);
+        assert_eq!((taken.resync, taken.standing), (None, Some(disabled)));
+        assert_eq!(slot.take(1, &mut out).resync, Some(ResyncReason::OwnerChanged));
+    }
+
+    #[test]
+    fn a_standing_that_was_pushed_is_newer_than_an_answer_that_was_asked_for_before() {
+        let standing = |shares_presence| Standing { shares_presence, disabled: false };
+        let take = |slot: &Mailslot| slot.take(0, &mut VecDeque::new()).standing;
+        let slot = mailslot(250);
+        slot.ask_standing();
+        slot.answer_standing(standing(false));
+        assert_eq!(take(&slot), Some(standing(false)));
+        slot.ask_standing();
+        slot.set_standing(standing(true));
+        slot.answer_standing(standing(false));
+        assert_eq!(take(&slot), Some(standing(true)));
     }
 
     #[test]

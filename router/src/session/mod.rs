@@ -5,6 +5,7 @@
 
 mod attachments;
 mod core;
+mod detaches;
 mod driver;
 mod held;
 mod lanes;
@@ -19,8 +20,9 @@ mod sessions;
 mod watches;
 
 pub use self::{
-    attachments::{Detacher, Ended, detach, reattach},
+    attachments::reattach,
     core::{Core, Effect, Job, Now, Policy, Shared, Standing},
+    detaches::{Detacher, Ended, detach},
     held::HeldBytes,
     lanes::Ticket,
     mailslot::{Mailslot, Pushed, SignedIn, Taken},

@@ -1,9 +1,9 @@
 //! Subscribes a session to the presence of users, each where their mailbox is owned, and ends that.
 //!
-//! Invariant: calls about a user leave in the order in which the session asked, so that a late end does not undo a new
-//! beginning; for that all owners are called at once.
+//! Invariant: a session's commands about presence are carried out one after another (see [`core`](super::core)), so that a
+//! late end does not undo a new beginning, and the failure of one takes back nothing that another asked for.
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream};
 use tertulia_shard_map::{SessionId, UserId};
 use tertulia_wire::{
     TraceId,
@@ -18,6 +18,9 @@ use crate::{
     commands::{Failure, Outcome, presence_state},
     routing::{Attachment, HoldReason, Key, Routes},
 };
+
+/// Owners that one command calls at the same time.
+const CALLS_AT_ONCE: usize = 16;
 
 /// From now on the session is told of these users. All of them, or none.
 pub async fn watch(
@@ -68,8 +71,7 @@ async fn subscribe(
         return Err(Outcome::Failed(Failure::Hold(HoldReason::NoMap)));
     };
     let (watcher, session) = (signed_in.user, mailslot.id);
-    let mut answers: FuturesUnordered<_> = by_slot
-        .into_iter()
+    let mut answers = stream::iter(by_slot)
         .map(|(slot, users)| async move {
             let (key, watched) = (Key::Slot(slot), users.clone());
             let call = |slot| Call::WatchPresence(WatchPresence { slot, watcher, session, users: watched.clone() });
@@ -79,7 +81,7 @@ async fn subscribe(
             };
             (users, answer)
         })
-        .collect();
+        .buffer_unordered(CALLS_AT_ONCE);
     let mut result = Ok(());
     while let Some((users, (verdict, at))) = answers.next().await {
         match (Outcome::from(verdict), at) {
@@ -95,6 +97,7 @@ async fn subscribe(
 
 /// The same for users whose owner is another now. What is news is pushed.
 pub async fn renew(routes: &Routes, mailslot: &Mailslot, users: &[UserId], deadline: Instant) -> Result<(), Outcome> {
+    mailslot.ask_watches(users);
     let push = |presence: &Presence| {
         let mut envelope = Vec::new();
         encode_push(mailslot.format, &Push::Presence(presence_state(*presence)), &mut envelope);
@@ -139,12 +142,11 @@ pub async fn unwatch(
 /// Best effort, one attempt: what an owner still says of them is dropped here, and it forgets the session with the link.
 pub async fn end(routes: &Routes, session: SessionId, users: &[UserId], deadline: Instant, trace: Option<TraceId>) {
     let Some(by_slot) = routes.by_slot(users) else { return };
-    let calls: FuturesUnordered<_> = by_slot
-        .into_iter()
+    let calls = stream::iter(by_slot)
         .map(|(slot, users)| async move {
             let call = |slot| Call::UnwatchPresence(UnwatchPresence { slot, session, users });
             routes.attempt(Key::Slot(slot), call, deadline, trace).await;
         })
-        .collect();
+        .buffer_unordered(CALLS_AT_ONCE);
     calls.collect::<()>().await;
 }

@@ -91,6 +91,12 @@ impl Default for Registry {
     }
 }
 
+impl Registration {
+    pub(super) fn mailslot(&self) -> &Arc<Mailslot> {
+        &self.mailslot
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
         let removed = self.registry.shard(self.mailslot.id).remove(&self.mailslot.id);

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 
 use super::{
-    attachments::{Detacher, Ended},
     core::{Core, Job, Now, Shared},
+    detaches::Detacher,
     driver::Driver,
     lanes::Ticket,
     mailslot::Mailslot,
@@ -48,7 +48,7 @@ impl Sessions {
         let id = new_session_id();
         let now = Now::read();
         let mailslot = Arc::new(Mailslot::new(id, format, self.shared.policy.queue_bytes));
-        let registration = self.registry.register(mailslot.clone());
+        let attendance = self.detacher.attend(self.registry.register(mailslot.clone()));
         metrics::gauge!(ACTIVE_CONNECTIONS).increment(1.0);
         tracing::debug!(session = %id, trace_id = trace.map(tracing::field::display), "session begins");
 
@@ -57,12 +57,9 @@ impl Sessions {
             perform(routes.clone(), slot.clone(), ticket, job, deadline.into(), trace)
         };
         let core = Core::new(self.shared.clone(), id, format, bearer, now);
-        let end = Box::pin(Driver::new(socket, core, mailslot.clone(), self.shared.clone(), start, now)).await;
+        let end = Box::pin(Driver::new(socket, core, mailslot, self.shared.clone(), start, now)).await;
 
-        drop(registration);
-        if let Some(signed_in) = mailslot.signed_in() {
-            self.detacher.ended(Ended { user: signed_in.user, session: id, watched: mailslot.take_watches() });
-        }
+        drop(attendance);
         metrics::gauge!(ACTIVE_CONNECTIONS).decrement(1.0);
         metrics::counter!(SESSIONS_CLOSED, "reason" => end.as_str()).increment(1);
         let trace_id = trace.map(tracing::field::display);

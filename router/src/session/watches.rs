@@ -74,7 +74,8 @@ impl Watches {
         }
     }
 
-    fn asked(&mut self, users: &[UserId]) {
+    /// Their owners are about to be asked.
+    pub fn asked(&mut self, users: &[UserId]) {
         for user in users {
             if let Some(watch) = self.users.get_mut(user) {
                 watch.heard = false;
@@ -116,13 +117,10 @@ impl Watches {
     }
 
     /// The users who are watched elsewhere than `target` says they should be. Those without an answer yet are not among
-    /// them: their subscription is under way. Their owners are about to be asked.
-    pub fn misplaced(&mut self, target: impl Fn(UserId) -> Option<Attachment>) -> Vec<UserId> {
+    /// them: their subscription is under way.
+    pub fn misplaced(&self, target: impl Fn(UserId) -> Option<Attachment>) -> Vec<UserId> {
         let misplaced = |watch: &Watch, user| watch.at.is_some_and(|at| target(user).is_some_and(|it| it != at));
-        let misplaced: Vec<UserId> =
-            self.users.iter().filter(|(user, watch)| misplaced(watch, **user)).map(|(user, _)| *user).collect();
-        self.asked(&misplaced);
-        misplaced
+        self.users.iter().filter(|(user, watch)| misplaced(watch, **user)).map(|(user, _)| *user).collect()
     }
 }
 
@@ -181,6 +179,7 @@ mod tests {
         news.iter().for_each(|it| watches.tell(it));
         assert!(watches.misplaced(|_| None).is_empty(), "an owner that is away is waited for");
         assert_eq!(watches.misplaced(|_| Some(at(2))), ids(1..3));
+        watches.asked(&ids(1..3));
         let now = [online(1), Presence { online: false, ..online(2) }];
         assert_eq!(watches.answered(&ids(1..3), &now, at(2)), [now[1]]);
         assert!(watches.misplaced(|_| Some(at(2))).is_empty());

@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use tertulia_router::Listening;
 use tertulia_runtime::{PeerName, config::Config, pki::DevPki, tasks::Supervisor, tls::Identity};
 use tertulia_shard_map::{
-    Change, ClusterId, Incarnation, NewNode, NewStore, NodeId, OwnerChange, RouterId, ShardMap, SlotCount, StoreId,
-    Weight, apply,
+    Change, ClusterId, Incarnation, NewNode, NewStore, NodeId, OwnerChange, RouterId, ShardMap, Slot, SlotCount,
+    StoreId, Weight, apply,
 };
 
 use self::node::FakeNode;
@@ -56,9 +56,15 @@ impl Cluster {
 
     /// Hands all slots to a node: the next version of the map.
     pub fn give_all_to(&mut self, node: u32) -> ShardMap {
+        self.give(node, |_| true)
+    }
+
+    /// Hands some slots to a node: the next version of the map.
+    pub fn give(&mut self, node: u32, some: impl Fn(Slot) -> bool) -> ShardMap {
         let slots = self
             .map
             .slots()
+            .filter(|(slot, _)| some(*slot))
             .map(|(slot, entry)| OwnerChange { slot, expected_epoch: entry.epoch, to: NodeId::new(node) })
             .collect();
         self.map = apply(Some(&self.map), &Change::Reassign { slots }).unwrap();

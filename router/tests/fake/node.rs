@@ -50,6 +50,17 @@ pub struct Memory {
     pub unwatched: Vec<UserId>,
     /// How many attaches are answered as an owner that was deposed would.
     pub stale_attaches: usize,
+    /// Whose attaches are refused.
+    pub disabled: Vec<UserId>,
+    /// Who does not share presence.
+    pub discreet: Vec<UserId>,
+    /// Attaches have no answer.
+    pub hangs: bool,
+    /// How many detaches are refused as a mailbox that is being opened would.
+    pub refused_detaches: usize,
+    pub refuses_typing: bool,
+    /// Every history that is asked for.
+    pub history: Vec<EventRecord>,
     watchers: Vec<Connection>,
     hung: Vec<Responder>,
 }
@@ -161,8 +172,16 @@ impl Service for Scripted {
                 reply.send(Answer::WatchMap((map.version() > have).then(|| Box::new(map))));
             }
             Call::Attach(attach) => {
-                memory.attached.insert(attach.session, (attach.user, from.clone()));
                 memory.attaches += 1;
+                if memory.hangs {
+                    memory.hung.push(reply);
+                    drop(memory);
+                    return self.changes.send_modify(|count| *count += 1);
+                }
+                if memory.disabled.contains(&attach.user) {
+                    return reply.refuse(Refusal::NotAllowed("disabled".into()));
+                }
+                memory.attached.insert(attach.session, (attach.user, from.clone()));
                 let epoch = if memory.stale_attaches > 0 {
                     memory.stale_attaches -= 1;
                     Epoch::ZERO
@@ -170,8 +189,14 @@ impl Service for Scripted {
                     let map = self.map.lock().unwrap();
                     map.owner(map.slot_of_user(attach.user)).unwrap().epoch
                 };
-                let (rev, in_large_group, profile) = (Rev::new(3), false, profile(attach.user));
+                let shares_presence = !memory.discreet.contains(&attach.user);
+                let profile = ProfileRecord { shares_presence, ..profile(attach.user) };
+                let (rev, in_large_group) = (Rev::new(3), false);
                 reply.send(Answer::Attach(Attached { rev, in_large_group, profile, epoch }));
+            }
+            Call::Detach { .. } if memory.refused_detaches > 0 => {
+                memory.refused_detaches -= 1;
+                reply.refuse(Refusal::NotServing);
             }
             Call::Detach { session, .. } => {
                 memory.attached.remove(&session);
@@ -184,6 +209,7 @@ impl Service for Scripted {
                 memory.marks.push(mark);
                 reply.send(Answer::Mark(marked));
             }
+            Call::Typing(_) if memory.refuses_typing => reply.refuse(Refusal::NotFound),
             Call::Typing(typing) => {
                 memory.typing.push(typing);
                 reply.send(Answer::Typing);
@@ -204,8 +230,8 @@ impl Service for Scripted {
                 reply.send(Answer::Sync(SyncRows { rows, rev, has_more, reset: false, unread_total: 0 }));
             }
             Call::History(_) => {
-                let answer = HistoryEvents { events: vec![], has_more: false, last_seq: Seq::ZERO };
-                reply.send(Answer::History(answer));
+                let events = memory.history.clone();
+                reply.send(Answer::History(HistoryEvents { events, has_more: false, last_seq: Seq::ZERO }));
             }
             Call::Profiles { users, .. } => {
                 reply.send(Answer::Profiles(users.into_iter().map(profile).collect()));
