@@ -231,6 +231,12 @@ async fn a_command_without_a_session_is_held_and_retried_too() {
     node.script([Act::Refuse(Refusal::NotServing), Act::Refuse(Refusal::StoreUnavailable)]);
     assert!(matches!(execute(message(user("bob"), "t", "hello")).await, Reply::Ack(_)));
     assert_eq!(node.memory().appends.iter().map(|it| it.authority).collect::<Vec<_>>(), [Authority::App; 3]);
+    let (conversation_id, typing) = (CONVERSATION, true);
+    assert_eq!(execute(Command::Typing(SetTyping { conversation_id, typing })).await, Reply::Ok);
+    node.until("it arrived", |memory| memory.typing.len() == 1).await;
+    node.memory().refuses_typing = true;
+    let refused = execute(Command::Typing(SetTyping { conversation_id, typing })).await;
+    assert_eq!(refused, Reply::Ok, "whatever becomes of it");
     let Reply::Error(error) = execute(Command::SubscribePresence(users(&["bob"]))).await else { panic!("no error") };
     assert_eq!(error.code, ErrorCode::NotExpected);
     cluster.stop().await;

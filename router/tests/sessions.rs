@@ -4,22 +4,26 @@
 
 mod fake;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use futures_util::SinkExt;
-use tertulia_shard_map::MapVersion;
+use tertulia_shard_map::{ConversationId, MapVersion, ShardMap, Slot};
 use tertulia_wire::{
-    client::{Command, ErrorCode, Format, ProfileQuery, Push, Reply, Resync, ResyncReason},
-    cluster::Refusal,
-    limits,
+    EventKind, MessageBody,
+    client::{Command, ErrorCode, Format, HistoryQuery, ProfileQuery, Push, Reply, Resync, ResyncReason, SetTyping},
+    cluster::{ProfileRecord, PushItem, Refusal},
+    encode_message, limits,
 };
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt, time::timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use fake::{
     Cluster, WITHIN,
     client::{TestClient, get, hello, message, token, user},
-    node::Act,
+    node::{Act, FakeNode, Memory, event, profile},
 };
 
 fn ack(reply: Reply) -> u64 {
@@ -69,11 +73,16 @@ async fn refused_sends_are_retried_in_their_order_with_the_same_temp_id() {
     let node = cluster.node(1).await;
     let (mut alice, _) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
     let not_owner = Refusal::NotOwner { version: MapVersion::new(1) };
-    node.script([Act::Refuse(not_owner), Act::Refuse(Refusal::NotServing), Act::Refuse(Refusal::StoreUnavailable)]);
+    let refusals = [not_owner, Refusal::NotServing, Refusal::StoreUnavailable];
+    node.script(refusals.into_iter().cycle().take(1000).map(Act::Refuse));
     let mut ids = Vec::new();
     for n in 0..20 {
         ids.push(alice.send(&message(user("bob"), &format!("t{n}"), "hello")).await);
     }
+    // All that were on their way when the first was refused have come back.
+    let settled = |memory: &Memory| memory.appends.iter().rev().take(4).filter(|it| it.temp_id == "t0").count() == 4;
+    node.until("only the first is tried again", settled).await;
+    node.memory().script.clear();
     for (id, seq) in ids.into_iter().zip(1..) {
         assert_eq!(ack(alice.reply(id).await), seq);
     }
@@ -126,6 +135,136 @@ async fn sends_and_sessions_follow_the_map_to_a_new_owner() {
     let id = alice.send(&message(user("bob"), "t", "hello")).await;
     ack(alice.reply(id).await);
     assert_eq!((one.memory().appends.len(), two.memory().appends.len()), (0, 1));
+    cluster.stop().await;
+}
+
+/// Hands everything to node 2, and has both say so.
+fn hand_over(cluster: &mut Cluster, one: &FakeNode, two: &FakeNode) {
+    let map = cluster.give_all_to(2);
+    one.publish(map.clone());
+    two.publish(map);
+}
+
+#[tokio::test]
+async fn a_send_that_its_deposed_owner_never_answers_goes_to_the_new_one_at_once() {
+    let mut cluster = Cluster::start(&[]).await;
+    let (one, two) = (cluster.node(1).await, cluster.node(2).await);
+    let (mut alice, _) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    one.script([Act::Hang]);
+    let id = alice.send(&message(user("bob"), "t", "hello")).await;
+    one.until("the append arrived", |memory| memory.appends.len() == 1).await;
+    hand_over(&mut cluster, &one, &two);
+    ack(alice.reply(id).await);
+    assert_eq!(two.memory().appends[0].temp_id, "t");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_who_was_disabled_out_of_sight_is_disconnected_when_the_owner_changes() {
+    let mut cluster = Cluster::start(&[]).await;
+    let (one, two) = (cluster.node(1).await, cluster.node(2).await);
+    let (mut alice, _) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    two.memory().disabled.push(user("alice"));
+    hand_over(&mut cluster, &one, &two);
+    assert_eq!(alice.error().await.code, ErrorCode::Forbidden);
+    assert_eq!(u16::from(alice.closed().await.code), 4401);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_new_owner_says_of_the_user_counts() {
+    let mut cluster = Cluster::start(&[]).await;
+    let (one, two) = (cluster.node(1).await, cluster.node(2).await);
+    let (mut alice, _) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    two.memory().discreet.push(user("alice"));
+    hand_over(&mut cluster, &one, &two);
+    assert_eq!(alice.push().await, Push::Resync(Resync { reason: ResyncReason::OwnerChanged }));
+    let typing = SetTyping { conversation_id: ConversationId::from_u128(1), typing: true };
+    let id = alice.send(&Command::Typing(typing)).await;
+    assert_eq!(alice.reply(id).await, Reply::Ok);
+    // It would have come before this, on the same stream.
+    let id = alice.send(&message(user("bob"), "t", "hello")).await;
+    ack(alice.reply(id).await);
+    assert!(two.memory().typing.is_empty(), "the user shares no presence any more");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_delays_nobody_at_another() {
+    let mut cluster = Cluster::start(&[]).await;
+    let (one, two) = (cluster.node(1).await, cluster.node(2).await);
+    let address = cluster.router.address;
+    let is_odd = |slot: Slot| slot.get() % 2 == 1;
+    let (mut clients, mut even) = (Vec::new(), 0);
+    for n in 0..8 {
+        let name = format!("user{n}");
+        even += usize::from(!is_odd(cluster.map.slot_of_user(user(&name))));
+        clients.push(TestClient::sign_in(address, &name, Format::Json).await);
+    }
+    assert!(even > 0 && even < 8);
+    let publish = |map: ShardMap| {
+        one.publish(map.clone());
+        two.publish(map);
+    };
+    publish(cluster.give(2, is_odd));
+    two.until("the odd ones are there", |memory| memory.attaches == 8 - even).await;
+    one.memory().hangs = true;
+    let before = one.memory().attaches;
+    publish(cluster.give(1, is_odd));
+    one.until("it is asked for the odd ones", |memory| memory.attaches > before).await;
+    let started = Instant::now();
+    publish(cluster.give(2, |slot| !is_odd(slot)));
+    two.until("the even ones are there", |memory| memory.attaches >= 8).await;
+    assert!(started.elapsed() < Duration::from_secs(1), "while the other has not answered yet");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_mailbox_that_cannot_hear_of_an_end_yet_is_told_again() {
+    let cluster = Cluster::start(&[]).await;
+    let node = cluster.node(1).await;
+    let (alice, welcome) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    node.memory().refused_detaches = 2;
+    drop(alice);
+    node.until("the session is detached", |memory| memory.detached.contains(&welcome.session_id)).await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_client_gets_a_large_page_as_long_as_it_reads() {
+    let cluster = Cluster::start(&["router.ping_interval_ms=600"]).await;
+    let node = cluster.node(1).await;
+    let text = "x".repeat(16_000);
+    let body = encode_message(&MessageBody { content: Some(text), ..MessageBody::default() });
+    node.memory().history = (1..=200).map(|seq| event(seq, EventKind::Message, body.clone())).collect();
+    let (mut alice, _) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    let conversation_id = ConversationId::from_u128(1);
+    let history = HistoryQuery { conversation_id, after_seq: None, before_seq: None, limit: Some(200) };
+    alice.send(&Command::History(history)).await;
+    // About 1.6 MB in a second: two seconds for a page, of which each part comes in time.
+    let (mut received, mut part) = (0, vec![0; 16 * 1024]);
+    let mut pace = tokio::time::interval(Duration::from_millis(10));
+    while received < 200 * 16_000 {
+        pace.tick().await;
+        let read = timeout(WITHIN, alice.socket.get_mut().read(&mut part)).await.expect("nothing came").unwrap();
+        assert!(read > 0, "closed after {received} bytes");
+        received += read;
+        alice.socket.send(Message::Pong(bytes::Bytes::new())).await.unwrap();
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed_where_its_user_is_disabled() {
+    let cluster = Cluster::start(&["router.session_queue_bytes=65536", "router.ping_interval_ms=60000"]).await;
+    let node = cluster.node(1).await;
+    let (alice, welcome) = TestClient::sign_in(cluster.router.address, "alice", Format::Json).await;
+    let text = "x".repeat(16_000);
+    (1..=400).for_each(|seq| node.push(welcome.session_id, seq, &text));
+    let record = ProfileRecord { disabled: true, ..profile(user("alice")) };
+    node.push_item(welcome.session_id, PushItem::Profile(record));
+    node.until("the session is closed", |memory| memory.detached.contains(&welcome.session_id)).await;
+    drop(alice);
     cluster.stop().await;
 }
 

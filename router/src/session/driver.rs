@@ -32,13 +32,14 @@ use tokio_tungstenite::{
 
 use super::{
     core::{Core, Effect, Job, Now, Shared},
+    fragments::Fragments,
     lanes::Ticket,
     mailslot::Mailslot,
     sessions::End,
 };
 use crate::{commands::Outcome, metrics::RESYNCS};
 
-/// A frame with several envelopes is not made larger than this.
+/// A message with several envelopes is not made larger than this.
 const FRAME_BYTES: usize = 64 * 1024;
 /// Commands that one poll reads before other sessions have their turn.
 const READS_PER_POLL: usize = 64;
@@ -61,6 +62,8 @@ pub(super) struct Driver<S, F> {
     /// Encoded envelopes for the client, and their bytes.
     out: VecDeque<Bytes>,
     out_bytes: usize,
+    /// What was taken out of them last.
+    fragments: Fragments,
     ping: bool,
     unflushed: bool,
     /// Since when the socket takes nothing.
@@ -102,6 +105,7 @@ where
             effects: Vec::new(),
             out: VecDeque::new(),
             out_bytes: 0,
+            fragments: Fragments::default(),
             ping: false,
             unflushed: false,
             blocked: None,
@@ -117,7 +121,12 @@ where
 
     /// Nothing more is to be produced for a client that has this much to read.
     fn is_full(&self) -> bool {
-        self.out_bytes >= self.queue_bytes()
+        self.room() == 0
+    }
+
+    /// Bytes that may be produced for the client.
+    fn room(&self) -> usize {
+        self.queue_bytes().saturating_sub(self.out_bytes + self.fragments.bytes_left())
     }
 
     /// What nodes answered.
@@ -130,11 +139,11 @@ where
     }
 
     fn take_pushes(&mut self) {
-        if self.is_full() || self.closing.is_some() {
+        if self.closing.is_some() {
             return;
         }
         let before = self.out.len();
-        let room = if self.core.is_active() { self.queue_bytes() - self.out_bytes } else { 0 };
+        let room = if self.core.is_active() { self.room() } else { 0 };
         let taken = self.mailslot.take(room, &mut self.out);
         self.out_bytes += self.out.iter().skip(before).map(Bytes::len).sum::<usize>();
         if let Some(reason) = taken.resync {
@@ -226,7 +235,10 @@ where
                     self.ping = false;
                     Message::Ping(Bytes::new())
                 }
-                Some(Next::Envelopes) => self.next_frame(),
+                Some(Next::Envelopes) => match self.next_frame() {
+                    Some(frame) => frame,
+                    None => continue,
+                },
                 Some(Next::Close(code)) => {
                     if let Some(closing) = &mut self.closing {
                         closing.frame_queued = true;
@@ -251,7 +263,7 @@ where
     }
 
     fn next_kind(&self) -> Option<Next> {
-        if !self.out.is_empty() {
+        if !self.out.is_empty() || self.fragments.bytes_left() > 0 {
             return Some(Next::Envelopes);
         }
         match &self.closing {
@@ -273,12 +285,19 @@ where
         self.blocked.get_or_insert_with(Instant::now);
     }
 
-    fn next_frame(&mut self) -> Message {
-        let format = self.mailslot.format;
+    /// One at a time: what waits in the socket is bounded, and that it took one shows that the client reads.
+    fn next_frame(&mut self) -> Option<Message> {
+        if self.fragments.bytes_left() == 0 {
+            self.fragments = Fragments::new(self.mailslot.format, self.next_payload());
+        }
+        self.fragments.next()
+    }
+
+    fn next_payload(&mut self) -> Bytes {
         let payload = if self.out.len() == 1 {
             self.out.pop_front().unwrap_or_default()
         } else {
-            let mut frame = FrameBuilder::new(format, FRAME_BYTES);
+            let mut frame = FrameBuilder::new(self.mailslot.format, FRAME_BYTES);
             while let Some(envelope) = self.out.front()
                 && frame.fits(envelope.len())
             {
@@ -292,14 +311,7 @@ where
             self.out_bytes = 0;
             self.out.shrink_to(OUT_IDLE_CAPACITY);
         }
-        match format {
-            Format::Json => match Utf8Bytes::try_from(payload) {
-                Ok(text) => Message::Text(text),
-                // Our own encoder writes UTF-8; a client would refuse anything else.
-                Err(_) => Message::Text(Utf8Bytes::default()),
-            },
-            Format::MessagePack => Message::Binary(payload),
-        }
+        payload
     }
 
     /// `Some` where the session is over.

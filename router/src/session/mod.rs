@@ -7,6 +7,7 @@ mod attachments;
 mod core;
 mod detaches;
 mod driver;
+mod fragments;
 mod held;
 mod lanes;
 mod mailslot;
