@@ -17,6 +17,7 @@ use super::{
     super::{notify_ephemeral, pushes::Pushes},
     Fact, PresenceInputs, RedisHandle, Request,
     board::{Board, Effect, Load, Now, Ticket},
+    loads::Loads,
 };
 use crate::{
     clock,
@@ -26,9 +27,6 @@ use crate::{
 const TICK: Duration = Duration::from_millis(250);
 const FACTS_AT_ONCE: usize = 1024;
 const REQUESTS_AT_ONCE: usize = 256;
-/// Look-ups under way, and what each asks for.
-const LOADS_MAX: usize = 8;
-const SIGHTS_AT_ONCE: usize = 1000;
 const LOAD_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub struct PresenceParts {
@@ -52,7 +50,8 @@ pub async fn run(parts: PresenceParts, stop: CancellationToken) -> anyhow::Resul
     let PresenceParts { mut inputs, stores, redis } = parts;
     let mut driver =
         Driver { board: Board::new(), connections: HashMap::new(), replies: HashMap::new(), next_ticket: 0, redis };
-    let mut loads: FuturesUnordered<BoxFuture<'static, Loaded>> = FuturesUnordered::new();
+    let mut loads = Loads::default();
+    let mut under_way: FuturesUnordered<BoxFuture<'static, Loaded>> = FuturesUnordered::new();
     let (mut facts, mut requests) = (Vec::new(), Vec::new());
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,7 +61,10 @@ pub async fn run(parts: PresenceParts, stop: CancellationToken) -> anyhow::Resul
             () = stop.cancelled() => break,
             _ = inputs.facts.recv_many(&mut facts, FACTS_AT_ONCE) => {}
             _ = inputs.requests.recv_many(&mut requests, REQUESTS_AT_ONCE) => {}
-            Some((load, found)) = loads.next() => driver.board.loaded(load, found, now(), &mut effects),
+            Some((load, found)) = under_way.next() => {
+                loads.done(load.store);
+                driver.board.loaded(load, found, now(), &mut effects);
+            }
             _ = tick.tick() => driver.board.tick(now(), &mut effects),
         }
         for fact in facts.drain(..) {
@@ -72,15 +74,10 @@ pub async fn run(parts: PresenceParts, stop: CancellationToken) -> anyhow::Resul
             driver.request(request, &mut effects);
         }
         driver.perform(effects);
-        while loads.len() < LOADS_MAX {
-            let taken = driver.board.take_loads(SIGHTS_AT_ONCE);
-            if taken.is_empty() {
-                break;
-            }
-            for load in taken {
-                let store = stores.get(&load.store).cloned();
-                loads.push(look_up(store, load).boxed());
-            }
+        driver.board.take_loads().into_iter().for_each(|load| loads.add(load));
+        while let Some(load) = loads.start() {
+            let store = stores.get(&load.store).cloned();
+            under_way.push(look_up(store, load).boxed());
         }
     }
     // Whoever waits is told at once to look for another owner.

@@ -6,6 +6,7 @@
 
 mod board;
 mod driver;
+mod loads;
 mod redis;
 
 use tertulia_runtime::rpc::{Connection, ConnectionId, Responder};

@@ -133,7 +133,7 @@ pub struct Board<C> {
     watched: HashMap<UserId, Watched<C>>,
     by_connection: HashMap<C, HashMap<SessionId, HashSet<Sight>>>,
     watches: usize,
-    to_load: VecDeque<Sight>,
+    to_load: Vec<Sight>,
     /// Look-ups that failed, until the next tick.
     to_retry: Vec<Sight>,
     pending: HashMap<Ticket, Pending>,
@@ -151,7 +151,7 @@ impl<C: Copy + Eq + Hash> Board<C> {
             watched: HashMap::new(),
             by_connection: HashMap::new(),
             watches: 0,
-            to_load: VecDeque::new(),
+            to_load: Vec::new(),
             to_retry: Vec::new(),
             pending: HashMap::new(),
             in_grace: Vec::new(),

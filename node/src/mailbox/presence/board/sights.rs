@@ -34,15 +34,14 @@ impl<C: Copy + Eq + Hash> Board<C> {
             && !mem::replace(&mut watch.stale, true)
             && !watch.loading
         {
-            self.to_load.push_back(sight);
+            self.to_load.push(sight);
         }
     }
 
-    /// Up to so many sights to be looked up.
-    pub fn take_loads(&mut self, sights_max: usize) -> Vec<Load> {
+    /// What is to be looked up, slot by slot.
+    pub fn take_loads(&mut self) -> Vec<Load> {
         let mut loads: BTreeMap<Slot, Load> = BTreeMap::new();
-        for _ in 0..sights_max.min(self.to_load.len()) {
-            let Some(sight) = self.to_load.pop_front() else { break };
+        for sight in mem::take(&mut self.to_load) {
             let Some(watched) = self.watched.get_mut(&sight.user) else { continue };
             let Some(open) = self.slots.get(&watched.slot) else { continue };
             let Some(watch) = watched.watchers.get_mut(&sight.watcher) else { continue };
@@ -89,7 +88,7 @@ impl<C: Copy + Eq + Hash> Board<C> {
         watch.loading = false;
         if watch.stale {
             // Something changed meanwhile: what was found may be old.
-            self.to_load.push_back(sight);
+            self.to_load.push(sight);
             return;
         }
         watch.allowed = allowed;

@@ -47,7 +47,7 @@ impl Stage {
     }
 
     fn look_up(&mut self) {
-        for load in self.board.take_loads(1000) {
+        for load in self.board.take_loads() {
             let found = vec![self.allowed; load.sights.len()];
             self.board.loaded(load, Ok(found), self.now, &mut self.effects);
         }
@@ -130,7 +130,7 @@ fn what_was_looked_up_before_a_block_does_not_count() {
     let mut stage = Stage::settled();
     stage.attached(ANA);
     stage.watch(1, &[ANA]);
-    let before = stage.board.take_loads(1000).remove(0);
+    let before = stage.board.take_loads().remove(0);
     stage.board.sight_changed(Sight { user: ANA, watcher: BEA });
     stage.board.loaded(before, Ok(vec![true]), stage.now, &mut stage.effects);
     assert_eq!(stage.heard(), []);
@@ -163,7 +163,7 @@ fn a_failed_look_up_is_refused_and_done_again() {
     let mut stage = Stage::settled();
     stage.attached(ANA);
     stage.watch(1, &[ANA]);
-    let load = stage.board.take_loads(1000).remove(0);
+    let load = stage.board.take_loads().remove(0);
     stage.board.loaded(load, Err(Refusal::StoreUnavailable), stage.now, &mut stage.effects);
     assert_eq!(stage.heard(), [Effect::Refuse { ticket: 1, refusal: Refusal::StoreUnavailable }]);
     stage.watch(2, &[ANA]);
