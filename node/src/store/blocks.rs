@@ -52,7 +52,7 @@ pub struct Sight {
 impl Store {
     /// For each key, in order, what is stored.
     pub async fn load_blocks(&self, keys: &[BlockKey]) -> Result<Vec<StoredBlock>, StoreError> {
-        let client = self.reader().await?;
+        let client = self.loader().await?;
         let statement = client.prepare_cached(LOAD).await?;
         let of_slot = |(slot, places): (Slot, Vec<usize>)| {
             let (client, statement) = (&client, &statement);
@@ -128,7 +128,7 @@ impl Store {
             .iter()
             .map(|sight| conversation_column(DirectPair::new(sight.user, sight.watcher).conversation_id()))
             .collect();
-        let client = self.reader().await?;
+        let client = self.loader().await?;
         let statement = client.prepare_cached(SEEN).await?;
         let rows = client
             .query(

@@ -111,7 +111,7 @@ pub struct InboxPage {
 impl Store {
     /// For each key, in order, its row.
     pub async fn load_inbox_rows(&self, keys: &[InboxKey]) -> Result<Vec<Option<StoredInboxRow>>, StoreError> {
-        let client = self.reader().await?;
+        let client = self.loader().await?;
         let statement = client.prepare_cached(ROWS).await?;
         let of_slot = |(slot, places): (Slot, Vec<usize>)| {
             let (client, statement) = (&client, &statement);
@@ -134,7 +134,7 @@ impl Store {
 
     /// For each user, in order, the head of the mailbox.
     pub async fn load_mailboxes(&self, users: &[(Slot, UserId)]) -> Result<Vec<MailboxHead>, StoreError> {
-        let client = self.reader().await?;
+        let client = self.loader().await?;
         let statement = client.prepare_cached(MAILBOXES).await?;
         let of_slot = |(slot, places): (Slot, Vec<usize>)| {
             let (client, statement) = (&client, &statement);

@@ -67,7 +67,7 @@ impl Store {
 
     /// For each user, in order, the profile.
     pub async fn load_profiles(&self, users: &[(Slot, UserId)]) -> Result<Vec<Option<StoredProfile>>, StoreError> {
-        let client = self.reader().await?;
+        let client = self.loader().await?;
         let statement = client.prepare_cached(LOAD).await?;
         let of_slot = |(slot, places): (Slot, Vec<usize>)| {
             let (client, statement) = (&client, &statement);
