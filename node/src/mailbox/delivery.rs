@@ -1,5 +1,5 @@
 //! A delivery on its way through the mailboxes: its bytes count until it is answered, and it is answered when the last
-//! of its streams is.
+//! of its streams is. They count for its store, so that one that is away does not stop what is for the others.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -10,8 +10,8 @@ use tertulia_runtime::rpc::Responder;
 use tertulia_wire::cluster::{Announcement, Answer, Deliver, DeliverEntry, DeliverEvent, StreamResult};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// Bytes of deliveries and announcements in the mailboxes of one node, from their arrival to the commit of their rows. What
-/// is beyond is to be sent again.
+/// Bytes of deliveries and announcements that have arrived at a node and wait for the sessions; and those of the deliveries
+/// to each of its stores, from there to the commit of their rows. What is beyond is to be sent again.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What an entry and a recipient cost beyond the body, in bytes, in queues and when folded.
 const ENTRY_BYTES: usize = 512;

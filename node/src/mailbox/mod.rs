@@ -78,7 +78,7 @@ pub struct MailboxHandle {
     inputs: mpsc::Sender<Input>,
     control: mpsc::UnboundedSender<Control>,
     typing: mpsc::Sender<DeliverTyping>,
-    budget: Budget,
+    arrivals: Budget,
     folders: Arc<BTreeMap<StoreId, FolderHandle>>,
     presence: PresenceHandle,
     attached: Arc<AtomicU64>,
@@ -123,7 +123,7 @@ pub fn start(parts: MailboxParts, supervisor: &Supervisor) -> MailboxHandle {
         attached: attached.clone(),
     };
     supervisor.spawn(TaskSpec::fatal("sessions"), sessions::run(parts, token));
-    MailboxHandle { inputs, control, typing, budget: Budget::new(), folders, presence, attached }
+    MailboxHandle { inputs, control, typing, arrivals: Budget::new(), folders, presence, attached }
 }
 
 impl MailboxHandle {
@@ -153,8 +153,8 @@ impl MailboxHandle {
 
     fn try_deliver(&self, deliver: Deliver, reply: DeliverReply) {
         let streams = deliver.streams.len();
-        let Some(bytes) = self.budget.take(delivery_bytes(&deliver)) else { return reply.retry(streams) };
-        if let Err(error) = self.inputs.try_send(Input::Deliver { deliver, reply, bytes })
+        let Some(arrived) = self.arrivals.take(delivery_bytes(&deliver)) else { return reply.retry(streams) };
+        if let Err(error) = self.inputs.try_send(Input::Deliver { deliver, reply, arrived })
             && let Input::Deliver { reply, .. } = error.into_inner()
         {
             reply.retry(streams);
@@ -163,7 +163,7 @@ impl MailboxHandle {
 
     /// New events of large groups. Dropped under load: who misses one notices.
     pub fn announce(&self, announcements: Vec<Announcement>) {
-        if let Some(bytes) = self.budget.take(announcement_bytes(&announcements)) {
+        if let Some(bytes) = self.arrivals.take(announcement_bytes(&announcements)) {
             let _ = self.inputs.try_send(Input::Announce { announcements, _bytes: bytes });
         }
     }

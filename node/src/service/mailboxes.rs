@@ -100,7 +100,10 @@ fn check_profile(change: &SetProfile) -> Result<(), Refusal> {
 /// What was delivered before this call is part of its answer.
 async fn flush(shared: &Shared, store: StoreId) -> Result<(), Refusal> {
     let folder = shared.mailboxes.folder(store).ok_or(Refusal::Internal)?;
-    timeout(FLUSH_TIMEOUT, folder.flush()).await.map_err(|_| Refusal::StoreUnavailable)
+    match timeout(FLUSH_TIMEOUT, folder.flush()).await {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(Refusal::StoreUnavailable),
+    }
 }
 
 async fn sync(shared: Arc<Shared>, slot: Slot, serving: Serving, read: SyncRead) -> Result<Answer, Refusal> {

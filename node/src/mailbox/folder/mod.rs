@@ -73,7 +73,7 @@ pub async fn run(parts: FolderParts, mut inputs: FolderInputs, stop: Cancellatio
         match inputs.next(&mut gathering, &folder.memory, not_before, &stop).await {
             Next::Control(told) => folder.control(told),
             Next::Round(round) => {
-                folder.cycle(round, &stop).await?;
+                folder.cycle(round, &mut inputs, &stop).await?;
                 not_before = Instant::now() + settings.interval;
             }
             Next::Stopped => break,
@@ -103,7 +103,12 @@ impl Folder {
         self.broken.retain(|(_, to)| *to != slot);
     }
 
-    async fn cycle(&mut self, mut round: Round, stop: &CancellationToken) -> anyhow::Result<()> {
+    async fn cycle(
+        &mut self,
+        mut round: Round,
+        inputs: &mut FolderInputs,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
         // Dropping a ticket unmarked sends its stream again; dropping a responder would be an internal error.
         round.folds.retain(|fold| {
             let stream = (fold.from, fold.slot);
@@ -130,7 +135,7 @@ impl Folder {
             self.refuse(person).await;
         }
         let (batch, lost) = changes.batch(&mut self.memory, &self.slots);
-        let mut failed = self.commit(batch, stop).await?;
+        let mut failed = self.commit(batch, inputs, stop).await?;
         failed.extend(lost);
 
         for fold in round.folds {

@@ -1,18 +1,22 @@
 //! The way into a folder: what it is asked, and how the jobs of one commit are gathered.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use tertulia_runtime::rpc::Responder;
 use tertulia_shard_map::{Epoch, SessionId, Slot, UserId};
 use tertulia_wire::cluster::{DeliverStanding, Membership, Refusal, SetProfile};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{RETRY_AFTER_MS, delivery::Ticket, fold::EventFacts},
+    super::{
+        RETRY_AFTER_MS,
+        delivery::{Budget, Ticket},
+        fold::EventFacts,
+    },
     memory::Memory,
 };
 
@@ -89,6 +93,7 @@ pub enum PersonWork {
 pub struct FolderHandle {
     jobs: mpsc::Sender<Job>,
     control: mpsc::UnboundedSender<Control>,
+    budget: Budget,
 }
 
 /// The other end of a [`FolderHandle`], for [`run`](super::run).
@@ -101,7 +106,12 @@ impl FolderHandle {
     pub fn new() -> (Self, FolderInputs) {
         let (sender, jobs) = mpsc::channel(CHANNEL);
         let (control, told) = mpsc::unbounded_channel();
-        (Self { jobs: sender, control }, FolderInputs { jobs, control: told })
+        (Self { jobs: sender, control, budget: Budget::new() }, FolderInputs { jobs, control: told })
+    }
+
+    /// For a delivery to this store of so many bytes. `None` at the limit.
+    pub(in super::super) fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.budget.take(bytes)
     }
 
     /// False where the queue is full: the job is dropped, and its stream sent again.
@@ -126,12 +136,11 @@ impl FolderHandle {
         let _ = self.control.send(Control::Close(slot));
     }
 
-    /// Returns once everything that was delivered before is committed, or given back to its sender.
-    pub async fn flush(&self) {
+    /// True once everything that was delivered before is committed, or given back to its sender. False where the store is
+    /// away.
+    pub async fn flush(&self) -> bool {
         let (done, flushed) = oneshot::channel();
-        if self.jobs.send(Job::Flush(done)).await.is_ok() {
-            let _ = flushed.await;
-        }
+        self.jobs.send(Job::Flush(done)).await.is_ok() && flushed.await.is_ok()
     }
 }
 
@@ -209,6 +218,33 @@ impl FolderInputs {
         }
     }
 
+    /// Gives back what comes until `waiting` is over, but not before `patient_until`: what would wait for a store that is away
+    /// is better where it came from. Of the streams, what follows has a hole.
+    pub(super) async fn give_back_during<T>(
+        &mut self,
+        waiting: impl Future<Output = T>,
+        patient_until: Instant,
+        broken: &mut HashSet<(Slot, Slot)>,
+    ) -> T {
+        tokio::pin!(waiting);
+        tokio::select! {
+            biased;
+            done = &mut waiting => return done,
+            () = sleep_until(patient_until) => {}
+        }
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut waiting => return done,
+                Some(job) = self.jobs.recv() => match job {
+                    Job::Fold(fold) => drop(broken.insert((fold.from, fold.slot))),
+                    Job::Person(person) => person.reply.refuse(Refusal::StoreUnavailable),
+                    Job::Flush(done) => drop(done),
+                },
+            }
+        }
+    }
+
     /// Whoever waits is told at once to look for another owner.
     pub(super) async fn refuse_all(mut self, mut rest: Round, memory: &Memory) {
         self.jobs.close();
@@ -216,5 +252,36 @@ impl FolderInputs {
             rest.add(job, memory);
         }
         rest.refuse(&Refusal::NotServing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tertulia_wire::cluster::StreamResult;
+
+    use super::*;
+    use crate::mailbox::delivery::DeliverReply;
+
+    #[tokio::test]
+    async fn what_waits_for_a_store_that_is_away_is_given_back() {
+        let (handle, mut inputs) = FolderHandle::new();
+        let (reply, given_back) = oneshot::channel();
+        let bytes = handle.reserve(100).expect("nothing else is under way");
+        let ticket = Ticket::new(1, DeliverReply::Local(reply), bytes);
+        let (from, slot) = (Slot::new(1), Slot::new(2));
+        let (epoch, start) = (Epoch::new(1), Start::Following);
+        assert!(handle.fold(FoldJob { from, slot, epoch, start, items: Vec::new(), ticket, stream: 0 }));
+        let flushing = tokio::spawn(async move { handle.flush().await });
+
+        let mut broken = HashSet::new();
+        let soon = Instant::now() + Duration::from_millis(20);
+        inputs.give_back_during(sleep_until(soon), soon, &mut broken).await;
+        assert!(broken.is_empty(), "a lane that opens at once is waited for");
+        let asked = inputs.give_back_during(given_back, soon, &mut broken).await;
+        assert_eq!(asked.expect("it is answered"), [StreamResult::Retry]);
+        assert!(broken.contains(&(from, slot)));
+        assert!(!inputs.give_back_during(flushing, soon, &mut broken).await.expect("no panic"));
     }
 }

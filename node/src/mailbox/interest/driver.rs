@@ -47,6 +47,12 @@ impl InterestHandle {
         (Self(sender), InterestParts { commands, peers, news })
     }
 
+    /// That reaches nobody.
+    #[cfg(test)]
+    pub(in super::super) fn unheard() -> Self {
+        Self(mpsc::unbounded_channel().0)
+    }
+
     pub(in super::super) fn add(&self, conversations: impl IntoIterator<Item = ConversationId>) {
         conversations.into_iter().for_each(|conversation| self.send(Command::Add(conversation)));
     }

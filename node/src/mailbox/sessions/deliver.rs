@@ -6,7 +6,6 @@ use tertulia_shard_map::{Slot, UserId};
 use tertulia_wire::cluster::{
     Deliver, DeliverEntry, DeliverEvent, DeliverStanding, DeliverStream, GroupSize, Membership, PushItem, Recipient,
 };
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     super::{
@@ -20,14 +19,12 @@ use super::{
 use crate::clock;
 
 impl Sessions {
-    pub(super) fn deliver(
-        &mut self,
-        deliver: Deliver,
-        reply: DeliverReply,
-        bytes: OwnedSemaphorePermit,
-        pushes: &mut Pushes,
-    ) {
+    pub(super) fn deliver(&mut self, deliver: Deliver, reply: DeliverReply, bytes: usize, pushes: &mut Pushes) {
         let Deliver { entries, streams } = deliver;
+        // Fan-out sends what is for one store.
+        let mailboxes = streams.iter().find_map(|stream| self.slots.get(&stream.to));
+        let folder = mailboxes.and_then(|mailboxes| self.folders.get(&mailboxes.store));
+        let Some(bytes) = folder.and_then(|folder| folder.reserve(bytes)) else { return reply.retry(streams.len()) };
         let ticket = Ticket::new(streams.len(), reply, bytes);
         let shared: Vec<Arc<FoldEntry>> = entries.iter().map(|entry| Arc::new(fold_entry(entry))).collect();
         for (place, stream) in streams.iter().enumerate() {

@@ -7,6 +7,8 @@
 mod attached;
 mod deliver;
 mod large;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,7 +35,7 @@ use crate::metrics as names;
 const INPUTS_AT_ONCE: usize = 256;
 
 pub(super) enum Input {
-    Deliver { deliver: Deliver, reply: DeliverReply, bytes: OwnedSemaphorePermit },
+    Deliver { deliver: Deliver, reply: DeliverReply, arrived: OwnedSemaphorePermit },
     Announce { announcements: Vec<Announcement>, _bytes: OwnedSemaphorePermit },
     Attach { slot: Slot, attach: Attach, connection: Connection, reply: Responder },
     Detach { slot: Slot, user: UserId, session: SessionId, reply: Responder },
@@ -137,7 +139,9 @@ pub async fn run(parts: SessionsParts, stop: CancellationToken) -> anyhow::Resul
 impl Sessions {
     fn input(&mut self, input: Input, pushes: &mut Pushes) {
         match input {
-            Input::Deliver { deliver, reply, bytes } => self.deliver(deliver, reply, bytes, pushes),
+            Input::Deliver { deliver, reply, arrived } => {
+                self.deliver(deliver, reply, arrived.num_permits(), pushes);
+            }
             Input::Announce { announcements, .. } => {
                 for announcement in announcements {
                     self.announce(announcement, pushes);
