@@ -112,13 +112,14 @@ async fn sync(shared: Arc<Shared>, slot: Slot, serving: Serving, read: SyncRead)
     let limit = read.limit.clamp(1, SYNC_PAGE_MAX);
     let page = store.sync_page(slot, serving.epoch, read.user, read.after, limit).await;
     let page = page.map_err(|error| shared.refusal(&error))?;
-    let large = derive(&shared, page.large).await?;
-    let unread_total = page.unread + large.iter().map(InboxRow::unread).sum::<u64>();
     let rev = match page.rows.last() {
         Some(last) if page.has_more => last.rev,
         _ => page.rev,
     };
     let mut rows: Vec<InboxRow> = page.rows.into_iter().map(|stored| stored.row).collect();
+    // Large groups are on the last page: until then their owners are not asked, and count as they are stored.
+    let large = if page.has_more { page.large } else { derive(&shared, page.large).await? };
+    let unread_total = page.unread + unread(&large);
     if !page.has_more {
         rows.extend(large);
     }
@@ -131,12 +132,28 @@ async fn inbox(shared: Arc<Shared>, slot: Slot, serving: Serving, read: InboxRea
     flush(&shared, serving.store).await?;
     let limit = read.limit.clamp(1, SYNC_PAGE_MAX);
     let page = store.inbox_page(slot, serving.epoch, read.user, read.before, limit).await;
-    let InboxPage { rows, has_more, large, unread, .. } = page.map_err(|error| shared.refusal(&error))?;
+    let InboxPage { rows, has_more, mut large, unread: of_others, .. } =
+        page.map_err(|error| shared.refusal(&error))?;
+    let above = take_those_above(&mut large, read.before);
     let large = derive(&shared, large).await?;
-    let unread_total = unread + large.iter().map(InboxRow::unread).sum::<u64>();
+    let unread_total = of_others + unread(&above) + unread(&large);
     let rows = rows.into_iter().map(|stored| stored.row).collect();
     let (rows, has_more) = merge(rows, has_more, large, read.before, limit as usize);
     Ok(Answer::Inbox(InboxRows { rows, has_more, unread_total }))
+}
+
+fn unread(rows: &[InboxRow]) -> u64 {
+    rows.iter().map(InboxRow::unread).sum()
+}
+
+fn position(row: &InboxRow) -> InboxPosition {
+    InboxPosition { last_at_ms: row.last_at_ms, conversation: row.conversation }
+}
+
+/// Large groups that were above the page when they were stored have only risen: the page does not show them, and their
+/// owners are not asked. They count as they are stored.
+fn take_those_above(large: &mut Vec<InboxRow>, before: Option<InboxPosition>) -> Vec<InboxRow> {
+    large.extract_if(.., |row| before.is_some_and(|before| position(row) >= before)).collect()
 }
 
 /// The rows of large groups among the others, the newest first.
@@ -147,7 +164,6 @@ fn merge(
     before: Option<InboxPosition>,
     limit: usize,
 ) -> (Vec<InboxRow>, bool) {
-    let position = |row: &InboxRow| InboxPosition { last_at_ms: row.last_at_ms, conversation: row.conversation };
     rows.extend(large.into_iter().filter(|row| before.is_none_or(|before| position(row) < before)));
     rows.sort_by_key(|row| std::cmp::Reverse(position(row)));
     let has_more = has_more || rows.len() > limit;
@@ -235,8 +251,6 @@ mod tests {
         let large = [row(20, 35, GroupSize::Large), row(21, 70, GroupSize::Large)];
         let (mut found, mut before) = (Vec::new(), None);
         loop {
-            let position =
-                |row: &InboxRow| InboxPosition { last_at_ms: row.last_at_ms, conversation: row.conversation };
             let mut page: Vec<InboxRow> =
                 small.iter().filter(|row| before.is_none_or(|before| position(row) < before)).cloned().collect();
             page.reverse();
@@ -250,6 +264,18 @@ mod tests {
             }
         }
         assert_eq!(found, [21, 7, 6, 5, 4, 20, 3, 2, 1]);
+    }
+
+    #[test]
+    fn owners_of_large_groups_above_a_page_are_not_asked() {
+        let stored = [row(20, 35, GroupSize::Large), row(21, 70, GroupSize::Large)];
+        for (before, asked) in [(None, vec![20, 21]), (Some(70), vec![20]), (Some(30), vec![])] {
+            let before = before.map(|last_at_ms| InboxPosition { last_at_ms, conversation: stored[0].conversation });
+            let mut large = stored.to_vec();
+            let above = take_those_above(&mut large, before);
+            let ids: Vec<u128> = large.iter().map(|row| row.conversation.to_u128()).collect();
+            assert_eq!((ids, unread(&above) + unread(&large)), (asked, 4));
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub struct SyncRows {
     pub rev: Rev,
     pub has_more: bool,
     pub reset: bool,
+    /// Of large groups that the page does not show, as they are stored: it is exact on the last page.
     pub unread_total: u64,
 }
 
@@ -58,6 +59,7 @@ pub struct InboxPosition {
 pub struct InboxRows {
     pub rows: Vec<InboxRow>,
     pub has_more: bool,
+    /// Of large groups that are above the page, as they are stored: it is exact on the first page.
     pub unread_total: u64,
 }
 
