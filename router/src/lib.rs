@@ -2,6 +2,7 @@
 //!
 //! - [`edge`]: the client port, from the accept loop to the WebSocket handshake
 //! - [`session`]: one client each; a pure core and its driver
+//! - [`socketio`]: the same for clients that speak Socket.IO
 //! - [`commands`]: what each command means, whichever way it came
 //! - [`routing`]: the shard map, connections to nodes, hold and retry
 //! - [`auth`]: who a client is
@@ -18,5 +19,6 @@ pub mod metrics;
 mod process;
 pub mod routing;
 pub mod session;
+mod socketio;
 
 pub use process::{Listening, run, start};

@@ -1,4 +1,4 @@
-//! The WebSocket handshake, `GET /v1/ws`.
+//! The WebSocket handshake: `GET /v1/ws`, and what other skins share of it.
 //!
 //! Done here and not by axum's extractor, for what that hides: the bare TCP stream, which spares an idle session some
 //! memory, and the exact error of an oversized frame, which has a close code of its own.
@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use tertulia_wire::{TraceId, client::Format, limits};
@@ -17,6 +18,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{handshake::derive_accept_key, protocol::Role, protocol::WebSocketConfig},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{accept::ConnectionPermit, web::Web};
 use crate::{metrics::HANDSHAKES, session::Client};
@@ -29,7 +31,7 @@ const WRITE_BUFFER_BYTES_MAX: usize = 2 * limits::SERVER_FRAME_BYTES;
 
 /// Why a handshake is refused: an HTTP status, and a text for the developer.
 #[derive(Debug, PartialEq, Eq)]
-struct Refused {
+pub(crate) struct Refused {
     status: StatusCode,
     reason: &'static str,
     text: &'static str,
@@ -42,69 +44,92 @@ const fn refused(status: StatusCode, reason: &'static str, text: &'static str) -
 /// What the headers of an acceptable handshake say.
 struct Accepted {
     accept_key: String,
-    client: Client,
+    bearer: Option<Box<str>>,
+    trace: Option<TraceId>,
+}
+
+/// A handshake that was accepted. The connection is there once `response` was sent.
+pub(crate) struct Upgrade {
+    pub(crate) connection: OnUpgrade,
+    /// To be held for as long as the connection is open.
+    pub(crate) permit: Option<ConnectionPermit>,
+    pub(crate) bearer: Option<Box<str>>,
+    pub(crate) trace: Option<TraceId>,
+    pub(crate) response: Response,
 }
 
 pub(super) async fn websocket(State(web): State<Web>, mut request: Request) -> Response {
-    let (method, headers) = (request.method(), request.headers());
-    let accepted = if web.draining.is_cancelled() {
-        Err(refused(StatusCode::SERVICE_UNAVAILABLE, "draining", "this router stops; use another"))
-    } else {
-        check(method, headers)
+    let format = tokens(request.headers(), header::SEC_WEBSOCKET_PROTOCOL).find_map(Format::from_subprotocol);
+    let upgrade = match upgrade(&mut request, &web.draining) {
+        Ok(upgrade) => upgrade,
+        Err(refused) => return refused.into_response(),
     };
-    let accepted = match accepted {
-        Ok(accepted) => accepted,
-        Err(error) => return refuse(&error),
-    };
-    let permit = request.extensions().get::<ConnectionPermit>().cloned();
-    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return refuse(&refused(StatusCode::UPGRADE_REQUIRED, "not_upgradable", "the connection cannot be upgraded"));
-    };
+    let Some(format) = format else { return NO_SUBPROTOCOL.into_response() };
     metrics::counter!(HANDSHAKES, "outcome" => "ok").increment(1);
-    let Accepted { accept_key, client } = accepted;
-    let subprotocol = client.format.subprotocol();
+    let Upgrade { connection, permit, bearer, trace, mut response } = upgrade;
+    let client = Client { format, bearer, trace };
     let sessions = web.sessions.clone();
     web.tasks.spawn(async move {
         // Held until the session ends.
         let _permit = permit;
-        if let Some(socket) = socket(upgrade).await {
+        if let Some(socket) = socket(connection).await {
             sessions.run(socket, client).await;
         }
     });
+    let subprotocol = HeaderValue::from_static(format.subprotocol());
+    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    response
+}
+
+/// Accepts a handshake of whichever skin, or says why not.
+pub(crate) fn upgrade(request: &mut Request, draining: &CancellationToken) -> Result<Upgrade, Refused> {
+    if draining.is_cancelled() {
+        return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "draining", "this router stops; use another"));
+    }
+    let Accepted { accept_key, bearer, trace } = check(request.method(), request.headers())?;
+    let permit = request.extensions().get::<ConnectionPermit>().cloned();
+    let not_upgradable = refused(StatusCode::UPGRADE_REQUIRED, "not_upgradable", "the connection cannot be upgraded");
+    let connection = request.extensions_mut().remove::<OnUpgrade>().ok_or(not_upgradable)?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
     if let Ok(key) = HeaderValue::from_str(&accept_key) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
     }
-    response
+    Ok(Upgrade { connection, permit, bearer, trace, response })
 }
 
-async fn socket(upgrade: OnUpgrade) -> Option<WebSocketStream<TcpStream>> {
-    // Fails where the peer left before the answer.
-    let upgraded = upgrade.await.ok()?;
-    let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+/// The bare stream of an upgraded connection, and what was read of it already. `None` where the peer left before the
+/// answer.
+pub(crate) async fn stream(connection: OnUpgrade) -> Option<(TcpStream, Bytes)> {
+    let Parts { io, read_buf, .. } = connection.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some((io.into_inner(), read_buf))
+}
+
+async fn socket(connection: OnUpgrade) -> Option<WebSocketStream<TcpStream>> {
+    let (stream, ahead) = stream(connection).await?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(Some(limits::CLIENT_FRAME_BYTES))
         .max_frame_size(Some(limits::CLIENT_FRAME_BYTES));
-    let (stream, config) = (io.into_inner(), Some(config));
-    Some(if read_buf.is_empty() {
+    let config = Some(config);
+    Some(if ahead.is_empty() {
         WebSocketStream::from_raw_socket(stream, Role::Server, config).await
     } else {
-        WebSocketStream::from_partially_read(stream, read_buf.into(), Role::Server, config).await
+        WebSocketStream::from_partially_read(stream, ahead.into(), Role::Server, config).await
     })
 }
 
-fn refuse(error: &Refused) -> Response {
-    metrics::counter!(HANDSHAKES, "outcome" => error.reason).increment(1);
-    let version = (HeaderName::from_static("sec-websocket-version"), HeaderValue::from_static("13"));
-    (error.status, [version], error.text).into_response()
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        metrics::counter!(HANDSHAKES, "outcome" => self.reason).increment(1);
+        let version = (HeaderName::from_static("sec-websocket-version"), HeaderValue::from_static("13"));
+        (self.status, [version], self.text).into_response()
+    }
 }
 
 fn check(method: &Method, headers: &HeaderMap) -> Result<Accepted, Refused> {
@@ -122,17 +147,15 @@ fn check(method: &Method, headers: &HeaderMap) -> Result<Accepted, Refused> {
     let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY) else {
         return Err(refused(StatusCode::BAD_REQUEST, "no_key", "Sec-WebSocket-Key is missing"));
     };
-    let Some(format) = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL).find_map(Format::from_subprotocol) else {
-        return Err(refused(
-            StatusCode::BAD_REQUEST,
-            "subprotocol",
-            "offer the WebSocket subprotocol tertulia.v1.json or tertulia.v1.msgpack",
-        ));
-    };
     let accept_key = derive_accept_key(key.as_bytes());
-    let client = Client { format, bearer: bearer(headers)?, trace: trace(headers).or_else(new_trace) };
-    Ok(Accepted { accept_key, client })
+    Ok(Accepted { accept_key, bearer: bearer(headers)?, trace: trace(headers).or_else(new_trace) })
 }
+
+const NO_SUBPROTOCOL: Refused = refused(
+    StatusCode::BAD_REQUEST,
+    "subprotocol",
+    "offer the WebSocket subprotocol tertulia.v1.json or tertulia.v1.msgpack",
+);
 
 /// The token of `Authorization: Bearer`, if there is one. Whether it is any good is seen at `hello`.
 fn bearer(headers: &HeaderMap) -> Result<Option<Box<str>>, Refused> {
@@ -197,8 +220,10 @@ mod tests {
 
     #[test]
     fn the_first_known_subprotocol_is_chosen() {
-        let accepted = check(&Method::GET, &headers(|_| ())).ok().unwrap();
-        assert_eq!(accepted.client.format, Format::MessagePack);
+        let headers = headers(|_| ());
+        let accepted = check(&Method::GET, &headers).ok().unwrap();
+        let format = tokens(&headers, header::SEC_WEBSOCKET_PROTOCOL).find_map(Format::from_subprotocol);
+        assert_eq!(format, Some(Format::MessagePack));
         assert_eq!(accepted.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
@@ -208,7 +233,6 @@ mod tests {
         assert_eq!(refusal(|it| drop(it.remove("connection"))), Some("not_websocket"));
         assert_eq!(refusal(|it| drop(it.remove("sec-websocket-version"))), Some("version"));
         assert_eq!(refusal(|it| drop(it.remove("sec-websocket-key"))), Some("no_key"));
-        assert_eq!(refusal(|it| drop(it.remove("sec-websocket-protocol"))), Some("subprotocol"));
         assert!(check(&Method::POST, &headers(|_| ())).is_err());
     }
 

@@ -7,5 +7,6 @@ mod handshake;
 mod page;
 mod web;
 
-pub use accept::serve;
+pub use accept::{ConnectionPermit, serve};
+pub(crate) use handshake::{Upgrade, stream, upgrade};
 pub use web::{Web, app};

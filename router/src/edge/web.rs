@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path, State, rejection::JsonRejection},
+    extract::{DefaultBodyLimit, Path, Request, State, rejection::JsonRejection},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{any, get, post},
@@ -23,6 +23,7 @@ use crate::{
     metrics::HELD_BYTES,
     routing::Health,
     session::{Sessions, unix_ms},
+    socketio,
 };
 
 /// No request but a sign-in has a body.
@@ -45,6 +46,7 @@ pub struct Web {
 pub fn app(web: Web) -> Router {
     let mut app = Router::new()
         .route("/v1/ws", any(websocket))
+        .merge(socket_io(&web))
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics_text));
@@ -56,6 +58,14 @@ pub fn app(web: Web) -> Router {
         app = app.route(&path, get(move |headers: HeaderMap| async move { Asset::respond(asset, &headers) }));
     }
     app.layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(web)
+}
+
+fn socket_io(web: &Web) -> Router<Web> {
+    let skin = socketio::Skin::new(web.sessions.clone(), web.tasks.clone());
+    let connect = any(move |State(web): State<Web>, request: Request| async move {
+        socketio::connect(&skin, &web.tasks, &web.draining, request)
+    });
+    Router::new().route("/socket.io", connect.clone()).route("/socket.io/", connect)
 }
 
 #[derive(Serialize)]

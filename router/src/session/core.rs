@@ -205,6 +205,10 @@ impl Core {
         }
     }
 
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
     /// Anything at all came from the client.
     pub fn heard(&mut self, now: Now) {
         self.last_heard = now.instant;

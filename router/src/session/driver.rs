@@ -455,7 +455,7 @@ const OUT_IDLE_CAPACITY: usize = 8;
 /// Deadlines closer than this are met a little late.
 const TICK_MIN: Duration = Duration::from_millis(1);
 
-fn resync_name(reason: ResyncReason) -> &'static str {
+pub(crate) fn resync_name(reason: ResyncReason) -> &'static str {
     match reason {
         ResyncReason::Overflow => "overflow",
         ResyncReason::OwnerChanged => "owner_changed",

@@ -48,7 +48,7 @@ impl Meter {
     }
 
     /// An error that answers no known command.
-    pub(super) fn complained(&self, error: &ErrorReply) {
+    pub(crate) fn complained(&self, error: &ErrorReply) {
         metrics::counter!(ERRORS, "code" => error.code.as_str()).increment(1);
     }
 }

@@ -33,3 +33,7 @@ pub use self::{
     registry::Registry,
     sessions::{Client, Sessions},
 };
+pub(crate) use self::{
+    driver::resync_name,
+    sessions::{End, new_session_id},
+};

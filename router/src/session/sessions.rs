@@ -12,7 +12,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::{
     core::{Core, Job, Now, Shared},
-    detaches::Detacher,
+    detaches::{Attendance, Detacher},
     driver::Driver,
     lanes::Ticket,
     mailslot::Mailslot,
@@ -42,34 +42,51 @@ pub struct Client {
 }
 
 impl Sessions {
-    /// Runs one session to its end.
+    /// Runs one session of the native protocol to its end.
     pub async fn run(&self, socket: WebSocketStream<TcpStream>, client: Client) {
         let Client { format, bearer, trace } = client;
-        let id = new_session_id();
-        let now = Now::read();
-        let mailslot = Arc::new(Mailslot::new(id, format, self.shared.policy.queue_bytes));
-        let attendance = self.detacher.attend(self.registry.register(mailslot.clone()));
-        metrics::gauge!(ACTIVE_CONNECTIONS).increment(1.0);
-        tracing::debug!(session = %id, trace_id = trace.map(tracing::field::display), "session begins");
-
-        let (routes, slot) = (self.routes.clone(), mailslot.clone());
+        let (id, now) = (new_session_id(), Now::read());
+        let open = self.open(id, format, trace);
+        let (routes, slot) = (self.routes.clone(), open.mailslot.clone());
         let start = move |ticket: Ticket, job: Job, deadline: Instant| {
             perform(routes.clone(), slot.clone(), ticket, job, deadline.into(), trace)
         };
         let core = Core::new(self.shared.clone(), id, format, bearer, now);
-        let end = Box::pin(Driver::new(socket, core, mailslot, self.shared.clone(), start, now)).await;
+        let end = Box::pin(Driver::new(socket, core, open.mailslot.clone(), self.shared.clone(), start, now)).await;
+        open.end(end);
+    }
 
+    /// Has pushes find the session from now on.
+    pub(crate) fn open(&self, id: SessionId, format: Format, trace: Option<TraceId>) -> Open {
+        let mailslot = Arc::new(Mailslot::new(id, format, self.shared.policy.queue_bytes));
+        let attendance = self.detacher.attend(self.registry.register(mailslot.clone()));
+        metrics::gauge!(ACTIVE_CONNECTIONS).increment(1.0);
+        tracing::debug!(session = %id, trace_id = trace.map(tracing::field::display), "session begins");
+        Open { mailslot, attendance, trace }
+    }
+}
+
+/// A session that is under way, whichever way its client came.
+pub(crate) struct Open {
+    pub(crate) mailslot: Arc<Mailslot>,
+    attendance: Attendance,
+    trace: Option<TraceId>,
+}
+
+impl Open {
+    pub(crate) fn end(self, end: End) {
+        let Self { mailslot, attendance, trace } = self;
         drop(attendance);
         metrics::gauge!(ACTIVE_CONNECTIONS).decrement(1.0);
         metrics::counter!(SESSIONS_CLOSED, "reason" => end.as_str()).increment(1);
         let trace_id = trace.map(tracing::field::display);
-        tracing::debug!(session = %id, trace_id, reason = end.as_str(), "session ended");
+        tracing::debug!(session = %mailslot.id, trace_id, reason = end.as_str(), "session ended");
     }
 }
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// By the client, in whatever way.
     Client,
     Closed(CloseCode),
@@ -91,7 +108,7 @@ impl End {
 }
 
 /// A ULID: 48 bits of milliseconds, 80 random ones.
-fn new_session_id() -> SessionId {
+pub(crate) fn new_session_id() -> SessionId {
     let random: u128 = rand::random();
     SessionId::from_u128(((unix_ms() as u128) << 80) | (random >> 48))
 }

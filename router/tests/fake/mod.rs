@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod node;
+pub mod socketio;
 
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
