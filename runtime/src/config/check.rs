@@ -6,6 +6,8 @@ use super::{Config, ConfigError, Problem, tree::Node};
 
 const MILLISECONDS_MAX: u64 = 600_000;
 const NAME_BYTES_MAX: usize = 64;
+/// Each is looked at for each connection.
+const TRUSTED_PROXIES_MAX: usize = 256;
 
 impl Config {
     pub(super) fn check(&self, tree: &Node) -> Result<(), ConfigError> {
@@ -71,6 +73,13 @@ impl Config {
         let router = &self.router;
         check.range("router.worker_threads", router.worker_threads, 0..=256)?;
         check.range("router.sessions_max", router.sessions_max, 1..=1_000_000)?;
+        check.range("router.connections_per_address", router.connections_per_address, 1..=1_000_000)?;
+        check.range("router.handshakes_per_second", router.handshakes_per_second, 1..=1_000_000)?;
+        check.range("router.handshakes_burst", router.handshakes_burst, 1..=1_000_000)?;
+        if router.trusted_proxies.len() > TRUSTED_PROXIES_MAX {
+            let found = router.trusted_proxies.len().to_string();
+            return check.refuse("router.trusted_proxies", &found, &format!("at most {TRUSTED_PROXIES_MAX} networks"));
+        }
         check.range("router.hello_timeout_ms", router.hello_timeout_ms, 100..=MILLISECONDS_MAX)?;
         check.range("router.ping_interval_ms", router.ping_interval_ms, 100..=MILLISECONDS_MAX)?;
         check.range("router.session_queue_bytes", router.session_queue_bytes, 65_536..=67_108_864)?;

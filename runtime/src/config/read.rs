@@ -112,8 +112,21 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self.located(outcome)
     }
 
+    /// A list in a variable or a flag is parted by commas.
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        let Value::Untyped(text) = &self.node.value else { return self.deserialize_any(visitor) };
+        let items: Vec<Node> = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(|item| Node { place: self.node.place.clone(), value: Value::Untyped(item.to_owned()) })
+            .collect();
+        let outcome = visitor.visit_seq(ArrayReader { items: items.iter(), path: &self.path });
+        self.located(outcome)
+    }
+
     forward_to_deserialize_any! {
-        i128 u128 f32 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        i128 u128 f32 char str string bytes byte_buf unit unit_struct tuple tuple_struct map struct identifier ignored_any
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, de};
 use tertulia_shard_map::{SlotCount, StoreId, Weight};
 
-use super::{Address, Secret};
+use super::{Address, Network, Secret};
 
 /// `[cluster]`: what all processes must agree on.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -157,6 +157,14 @@ pub struct RouterTuning {
     pub worker_threads: usize,
     /// Sessions that one router takes; beyond, it refuses new ones.
     pub sessions_max: usize,
+    /// Connections from one client address (of IPv6: from one /64); beyond, more are refused.
+    pub connections_per_address: usize,
+    /// WebSocket handshakes that one router takes in a second; beyond, clients are told when to come again.
+    pub handshakes_per_second: u32,
+    /// Handshakes that are taken at once after a quiet time, before the pace counts.
+    pub handshakes_burst: u32,
+    /// Load balancers, which say in `X-Forwarded-For` for whom they connect.
+    pub trusted_proxies: Vec<Network>,
     /// How long a new connection may take to say `hello`.
     pub hello_timeout_ms: u64,
     /// How often an idle client is pinged.
@@ -176,6 +184,10 @@ impl Default for RouterTuning {
         Self {
             worker_threads: 0,
             sessions_max: 16_000,
+            connections_per_address: 4_096,
+            handshakes_per_second: 1_000,
+            handshakes_burst: 2_000,
+            trusted_proxies: Vec::new(),
             hello_timeout_ms: 10_000,
             ping_interval_ms: 25_000,
             session_queue_bytes: 256 * 1024,

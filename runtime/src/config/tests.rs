@@ -67,6 +67,23 @@ fn a_new_member_can_be_added_by_flags_alone() {
 }
 
 #[test]
+fn a_list_is_parted_by_commas_in_an_override() {
+    let networks = |set: &str| read(SMALLEST, &[], &[set]).unwrap().router.trusted_proxies;
+    assert_eq!(networks("router.trusted_proxies="), []);
+    let two = ["10.0.0.0/8", "::1"].map(|text| Network::try_from(text.to_owned()).unwrap());
+    assert_eq!(networks("router.trusted_proxies=10.0.0.0/8, ::1"), two);
+    let in_file = read(&format!("{SMALLEST}[router]\ntrusted_proxies = ['10.0.0.0/8', '::1']"), &[], &[]).unwrap();
+    assert_eq!(in_file.router.trusted_proxies, two);
+    let found = refused(SMALLEST, &[], &["router.trusted_proxies=10.0.0.0/8,here"]);
+    assert!(
+        found.starts_with(
+            "--set router.trusted_proxies=10.0.0.0/8,here: router.trusted_proxies: \"here\" is not a network"
+        ),
+        "{found}"
+    );
+}
+
+#[test]
 fn an_empty_override_takes_an_optional_key_away() {
     let config = read(REPOSITORY_FILE, &[("TERTULIA__AUTH__DEV_SIGNING_KEY_FILE", "")], &[]).unwrap();
     assert_eq!(config.auth.dev_signing_key_file, None);

@@ -1,6 +1,9 @@
 //! Values of a configuration with a meaning of their own.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::Deserialize;
 
@@ -44,6 +47,50 @@ impl fmt::Display for Address {
     }
 }
 
+/// The addresses that begin alike: `10.0.0.0/8`, `2001:db8::/32`, or one address alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Network {
+    address: IpAddr,
+    prefix_bits: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a network: want an IP address, or one with the length of its prefix, such as 10.0.0.0/8")]
+pub struct InvalidNetwork(String);
+
+impl Network {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        // Compared from the top: what is shifted out is the host's part.
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (own.to_bits() ^ other.to_bits()).checked_shr(u32::BITS - self.prefix_bits).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                (own.to_bits() ^ other.to_bits()).checked_shr(u128::BITS - self.prefix_bits).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = InvalidNetwork;
+
+    fn try_from(text: String) -> Result<Self, InvalidNetwork> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text.as_str(), None),
+        };
+        let parsed = address.parse::<IpAddr>().ok().and_then(|address| {
+            let bits = if address.is_ipv4() { u32::BITS } else { u128::BITS };
+            let prefix_bits = prefix.map_or(Some(bits), |prefix| prefix.parse().ok())?;
+            (prefix_bits <= bits).then_some(Self { address, prefix_bits })
+        });
+        parsed.ok_or(InvalidNetwork(text))
+    }
+}
+
 /// Text that may hold a password: never in logs.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -62,5 +109,40 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(text: &str) -> Network {
+        Network::try_from(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_network_has_the_addresses_that_begin_alike() {
+        let cases = [
+            ("10.0.0.0/8", "10.255.1.2", true),
+            ("10.0.0.0/8", "11.0.0.0", false),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", true),
+            ("192.168.7.1", "192.168.7.1", true),
+            ("192.168.7.1", "192.168.7.2", false),
+            ("0.0.0.0/0", "203.0.113.9", true),
+            ("0.0.0.0/0", "::1", false),
+            ("2001:db8::/33", "2001:db8:7fff::1", true),
+            ("2001:db8::/33", "2001:db8:8000::1", false),
+            ("::/0", "2001:db8::1", true),
+        ];
+        for (text, address, expected) in cases {
+            assert_eq!(network(text).contains(address.parse().unwrap()), expected, "{address} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        for text in ["", "localhost", "10.0.0.0/33", "10.0.0.0/", "10.0.0/8", "::/129", "10.0.0.0/8/8", "10.0.0.0/-1"] {
+            assert!(Network::try_from(text.to_owned()).is_err(), "{text}");
+        }
     }
 }
