@@ -270,7 +270,9 @@ start() {
             ;;
         router-*)
             : "${TERTULIA__ROUTER__WORKER_THREADS=$(worker_threads)}"
-            export TERTULIA__ROUTER__WORKER_THREADS
+            # All clients are this machine's own, and scripts/bench opens sessions as fast as it can: that is no storm.
+            : "${TERTULIA__ROUTER__HANDSHAKES_PER_SECOND=10000}"
+            export TERTULIA__ROUTER__WORKER_THREADS TERTULIA__ROUTER__HANDSHAKES_PER_SECOND
             spawn "$1" "$BIN/tertulia-router" --config "$CONFIG" --id "${1#router-}"
             ;;
     esac

@@ -38,9 +38,12 @@ pub fn describe() {
     describe_counter!(MESSAGES_SENT, "Sends answered, by status: ok or the error code");
     describe_histogram!(DELIVERY_LATENCY, Unit::Seconds, "From the commit of a message to the hand-over to a session");
     describe_gauge!(ACTIVE_CONNECTIONS, "Open WebSocket connections");
-    describe_counter!(CONNECTIONS_REFUSED, "Connections closed at once because the router is full");
+    describe_counter!(
+        CONNECTIONS_REFUSED,
+        "Connections closed at once, by reason: the router is full, or too many are from one address"
+    );
     describe_counter!(ACCEPT_ERRORS, "Errors of accept, such as too many open files");
-    describe_counter!(HANDSHAKES, "WebSocket handshakes, by outcome");
+    describe_counter!(HANDSHAKES, "WebSocket handshakes, by outcome: ok, or why refused");
     describe_counter!(SESSIONS_CLOSED, "Sessions that ended, by reason");
     describe_counter!(COMMANDS, "Answers to commands, by the command's type and the status: ok or the error code");
     describe_counter!(ERRORS, "Error replies to clients, by code");

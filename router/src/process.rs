@@ -1,6 +1,12 @@
 //! Puts the router together, and takes it apart in order: no new sessions, goodbye to the old ones, then the nodes.
 
-use std::{fs, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use tertulia_runtime::{
@@ -12,15 +18,18 @@ use tertulia_runtime::{
     telemetry::Metrics,
     tls::Identity,
 };
-use tokio::net::{TcpListener, TcpSocket};
-use tokio_util::task::TaskTracker;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::{Verifier, dev::DevSigner},
-    edge::{self, Web},
+    edge::{self, Admission, AdmissionLimits, Closing, Web},
     metrics,
     routing::{Follower, Offers, Routes, Seed},
-    session::{self, Detacher, HeldBytes, Meter, Policy, Registry, RouterInbox, Sessions, Shared},
+    session::{self, Detacher, Drain, HeldBytes, Meter, Policy, Registry, RouterInbox, Sessions, Shared},
 };
 
 /// Bytes of sends without an answer that one router holds, of all its sessions.
@@ -28,8 +37,12 @@ const HELD_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Connections beside the sessions: the page, health, metrics.
 const OTHER_CONNECTIONS_MAX: usize = 256;
 const BACKLOG: u32 = 1024;
+/// What the kernel may hold for a client that does not read, and of one that is not read from. Without a bound it would
+/// be megabytes each; the kernel takes twice this, for its own bookkeeping.
+const SOCKET_BYTES: u32 = 128 * 1024;
 /// What the process gets beyond the sessions' drain time.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
+const DRAIN_POLL: Duration = Duration::from_millis(50);
 
 /// A router that accepts clients.
 pub struct Listening {
@@ -66,7 +79,7 @@ pub async fn start(
 
     let tuning = &config.router;
     let policy = policy(tuning);
-    let drain = policy.drain;
+    let drain = Duration::from_millis(tuning.drain_ms);
     let routes = Routes::new();
     let registry = Registry::new();
     let (detacher, ended) = Detacher::new(tuning.sessions_max);
@@ -82,32 +95,61 @@ pub async fn start(
     let seeds = config.nodes.iter().map(|(&node, entry)| Seed { node, address: entry.cluster_address.to_string() });
     let follower = Follower::new(routes.clone(), endpoint.clone(), inbox, &offers, seeds.collect(), supervisor.clone());
     // These go on while sessions say goodbye.
-    let never = tokio_util::sync::CancellationToken::new();
+    let never = CancellationToken::new();
     spawn(supervisor, "shard map follower", follower.run(never.clone()));
     let reattach = session::reattach(routes.clone(), registry.clone(), detacher, never.clone());
     spawn(supervisor, "session attachments", reattach);
     spawn(supervisor, "session detaches", session::detach(routes, ended, never));
 
-    let shutdown = supervisor.token();
+    let closing = Closing { draining: supervisor.token(), closed: CancellationToken::new() };
     let tasks = TaskTracker::new();
     let web = Web {
         sessions: sessions.clone(),
         metrics: telemetry,
         dev: dev.map(Arc::new),
         tasks: tasks.clone(),
-        draining: shutdown.clone(),
+        draining: closing.draining.clone(),
     };
     let app = edge::app(web);
-    let connections_max = tuning.sessions_max + OTHER_CONNECTIONS_MAX;
+    let admission = Admission::new(admission_limits(tuning), Instant::now());
+    let port = edge::serve(listener, app, admission, closing.clone(), tasks.clone());
+    let stop = stop(closing, registry, tasks, drain, tuning.handshakes_per_second);
     supervisor.spawn(TaskSpec::fatal("client port"), async move {
-        edge::serve(listener, app, connections_max, shutdown, tasks.clone()).await;
-        // The listener is closed: whoever comes now goes to another router.
-        registry.go_away();
-        tasks.close();
-        tasks.wait().await;
+        tokio::join!(port, stop);
         Ok(())
     });
     Ok(Listening { address, endpoint, sessions, drain })
+}
+
+/// Once the router is asked to stop. It is unready from that moment, and takes no new sessions; but until the last one
+/// has gone it answers, so that a balancer hears that it is unready, and a client that it is to go elsewhere.
+async fn stop(closing: Closing, registry: Registry, tasks: TaskTracker, drain: Duration, handshakes_per_second: u32) {
+    closing.draining.cancelled().await;
+    let (now, sessions) = (Instant::now(), registry.len());
+    let drain = Drain::new(drain, handshakes_per_second, now);
+    if drain.hurries(sessions, now) {
+        tracing::warn!(
+            sessions,
+            "too many sessions for router.drain_ms: they leave faster than other routers take them"
+        );
+    }
+    session::let_go(&registry, drain).await;
+    closing.closed.cancel();
+    tasks.close();
+    // A handshake that was under way may still have become a session.
+    while timeout(DRAIN_POLL, tasks.wait()).await.is_err() {
+        session::let_go(&registry, drain).await;
+    }
+}
+
+fn admission_limits(tuning: &RouterTuning) -> AdmissionLimits {
+    AdmissionLimits {
+        connections: tuning.sessions_max + OTHER_CONNECTIONS_MAX,
+        connections_per_address: tuning.connections_per_address,
+        handshakes_per_second: tuning.handshakes_per_second,
+        handshakes_burst: tuning.handshakes_burst,
+        trusted_proxies: tuning.trusted_proxies.clone(),
+    }
 }
 
 fn spawn(supervisor: &Supervisor, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
@@ -124,7 +166,6 @@ fn policy(tuning: &RouterTuning) -> Policy {
         queue_bytes: tuning.session_queue_bytes,
         commands_in_flight: tuning.commands_in_flight,
         hold: Duration::from_millis(tuning.hold_ms),
-        drain: Duration::from_millis(tuning.drain_ms),
     }
 }
 
@@ -139,6 +180,9 @@ async fn listen(address: &Address) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restart must not wait for the sockets of the process before.
     socket.set_reuseaddr(true)?;
+    // Connections inherit these.
+    socket.set_send_buffer_size(SOCKET_BYTES)?;
+    socket.set_recv_buffer_size(SOCKET_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -29,9 +29,12 @@ const WRITE_BUFFER_BYTES: usize = 2048;
 /// One frame is written at a time, so this is never reached.
 const WRITE_BUFFER_BYTES_MAX: usize = 2 * limits::SERVER_FRAME_BYTES;
 
+/// Who finds this router stopping, and no other, is to come again at a random time up to this: one may have started.
+const RETRY_AFTER_SECONDS_MAX: u16 = 5;
+
 /// Why a handshake is refused: an HTTP status, and a text for the developer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub struct Refused {
     status: StatusCode,
     reason: &'static str,
     text: &'static str,
@@ -48,7 +51,7 @@ struct Accepted {
     trace: Option<TraceId>,
 }
 
-/// A handshake that was accepted. The connection is there once `response` was sent.
+/// A handshake that was accepted, of whichever skin. The connection is there once `response` was sent.
 pub(crate) struct Upgrade {
     pub(crate) connection: OnUpgrade,
     /// To be held for as long as the connection is open.
@@ -58,34 +61,57 @@ pub(crate) struct Upgrade {
     pub(crate) response: Response,
 }
 
-pub(super) async fn websocket(State(web): State<Web>, mut request: Request) -> Response {
-    let format = tokens(request.headers(), header::SEC_WEBSOCKET_PROTOCOL).find_map(Format::from_subprotocol);
-    let upgrade = match upgrade(&mut request, &web.draining) {
-        Ok(upgrade) => upgrade,
+/// An acceptable handshake of the native skin.
+pub struct Handshake {
+    pub client: Client,
+    /// What to answer,
+    pub response: Response,
+    /// and what comes of it then.
+    pub upgrading: Upgrading,
+}
+
+/// A connection that becomes a WebSocket once its handshake is answered.
+pub struct Upgrading {
+    connection: OnUpgrade,
+    permit: Option<ConnectionPermit>,
+}
+
+pub(super) async fn websocket(State(web): State<Web>, request: Request) -> Response {
+    let Handshake { client, response, upgrading } = match goes_on(&web.draining).and_then(|()| handshake(request)) {
+        Ok(handshake) => handshake,
         Err(refused) => return refused.into_response(),
     };
-    let Some(format) = format else { return NO_SUBPROTOCOL.into_response() };
-    metrics::counter!(HANDSHAKES, "outcome" => "ok").increment(1);
-    let Upgrade { connection, permit, bearer, trace, mut response } = upgrade;
-    let client = Client { format, bearer, trace };
     let sessions = web.sessions.clone();
-    web.tasks.spawn(async move {
-        // Held until the session ends.
-        let _permit = permit;
-        if let Some(socket) = socket(connection).await {
-            sessions.run(socket, client).await;
-        }
-    });
-    let subprotocol = HeaderValue::from_static(format.subprotocol());
-    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    web.tasks.spawn(upgrading.run(limits::CLIENT_FRAME_BYTES, async move |socket| sessions.run(socket, client).await));
     response
 }
 
-/// Accepts a handshake of whichever skin, or says why not.
+/// Checks a handshake of the native skin; an `Err` is to be the answer to a bad one.
+pub fn handshake(mut request: Request) -> Result<Handshake, Refused> {
+    let format = tokens(request.headers(), header::SEC_WEBSOCKET_PROTOCOL).find_map(Format::from_subprotocol);
+    let Upgrade { connection, permit, bearer, trace, mut response } = accept(&mut request)?;
+    let format = format.ok_or(NO_SUBPROTOCOL)?;
+    metrics::counter!(HANDSHAKES, "outcome" => "ok").increment(1);
+    let subprotocol = HeaderValue::from_static(format.subprotocol());
+    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    let client = Client { format, bearer, trace };
+    Ok(Handshake { client, response, upgrading: Upgrading { connection, permit } })
+}
+
+/// Accepts a handshake of another skin, or says why not.
 pub(crate) fn upgrade(request: &mut Request, draining: &CancellationToken) -> Result<Upgrade, Refused> {
+    goes_on(draining)?;
+    accept(request)
+}
+
+fn goes_on(draining: &CancellationToken) -> Result<(), Refused> {
     if draining.is_cancelled() {
         return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "draining", "this router stops; use another"));
     }
+    Ok(())
+}
+
+fn accept(request: &mut Request) -> Result<Upgrade, Refused> {
     let Accepted { accept_key, bearer, trace } = check(request.method(), request.headers())?;
     let permit = request.extensions().get::<ConnectionPermit>().cloned();
     let not_upgradable = refused(StatusCode::UPGRADE_REQUIRED, "not_upgradable", "the connection cannot be upgraded");
@@ -101,6 +127,18 @@ pub(crate) fn upgrade(request: &mut Request, draining: &CancellationToken) -> Re
     Ok(Upgrade { connection, permit, bearer, trace, response })
 }
 
+impl Upgrading {
+    /// Runs `session` on the WebSocket, whose messages have at most `message_bytes_max`.
+    pub async fn run(self, message_bytes_max: usize, session: impl AsyncFnOnce(WebSocketStream<TcpStream>)) {
+        let Self { connection, permit } = self;
+        // Counts until the session has ended.
+        let _permit = permit;
+        if let Some(socket) = socket(connection, message_bytes_max).await {
+            session(socket).await;
+        }
+    }
+}
+
 /// The bare stream of an upgraded connection, and what was read of it already. `None` where the peer left before the
 /// answer.
 pub(crate) async fn stream(connection: OnUpgrade) -> Option<(TcpStream, Bytes)> {
@@ -108,14 +146,14 @@ pub(crate) async fn stream(connection: OnUpgrade) -> Option<(TcpStream, Bytes)> 
     Some((io.into_inner(), read_buf))
 }
 
-async fn socket(connection: OnUpgrade) -> Option<WebSocketStream<TcpStream>> {
+async fn socket(connection: OnUpgrade, message_bytes_max: usize) -> Option<WebSocketStream<TcpStream>> {
     let (stream, ahead) = stream(connection).await?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-        .max_message_size(Some(limits::CLIENT_FRAME_BYTES))
-        .max_frame_size(Some(limits::CLIENT_FRAME_BYTES));
+        .max_message_size(Some(message_bytes_max))
+        .max_frame_size(Some(message_bytes_max));
     let config = Some(config);
     Some(if ahead.is_empty() {
         WebSocketStream::from_raw_socket(stream, Role::Server, config).await
@@ -128,7 +166,12 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         metrics::counter!(HANDSHAKES, "outcome" => self.reason).increment(1);
         let version = (HeaderName::from_static("sec-websocket-version"), HeaderValue::from_static("13"));
-        (self.status, [version], self.text).into_response()
+        let mut response = (self.status, [version], self.text).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let seconds = rand::random_range(1..=RETRY_AFTER_SECONDS_MAX);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 

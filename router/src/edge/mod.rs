@@ -3,10 +3,13 @@
 //! Invariant: nothing here trusts a peer to be quick, small or well-meaning; every wait and size has a bound.
 
 mod accept;
+mod admission;
 mod handshake;
 mod page;
 mod web;
 
-pub use accept::{ConnectionPermit, serve};
+pub use accept::{Closing, ConnectionPermit, serve};
+pub use admission::{Admission, AdmissionLimits};
+pub use handshake::{Handshake, Upgrading, handshake};
 pub(crate) use handshake::{Upgrade, stream, upgrade};
 pub use web::{Web, app};

@@ -26,6 +26,7 @@ use tertulia_wire::{
 
 use self::typing::Throttle;
 use super::{
+    drain::Leave,
     held::{HeldBytes, HeldPermit},
     lanes::{Lanes, Ticket},
     marks::Marks,
@@ -52,7 +53,6 @@ pub struct Policy {
     pub queue_bytes: usize,
     pub commands_in_flight: usize,
     pub hold: Duration,
-    pub drain: Duration,
 }
 
 /// What all sessions share.
@@ -175,13 +175,7 @@ pub struct Core {
     last_heard: Instant,
     next_ping: Instant,
     /// Set while the router stops: close by then, or earlier once nothing is in flight.
-    leave: Option<Leave>,
-}
-
-#[derive(Clone, Copy)]
-struct Leave {
-    from: Instant,
-    until: Instant,
+    leave: Option<Box<Leave>>,
 }
 
 impl Core {

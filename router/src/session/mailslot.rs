@@ -20,6 +20,7 @@ use tertulia_wire::{
 
 use super::{
     core::Standing,
+    drain::Leave,
     watches::{TooManyWatched, Watches},
 };
 use crate::routing::Attachment;
@@ -43,7 +44,10 @@ struct State {
     pushes: VecDeque<Bytes>,
     queued_bytes: usize,
     resync: Option<ResyncReason>,
-    going_away: bool,
+    /// Until the session's task has taken it.
+    leave: Option<Box<Leave>>,
+    /// Whether there was one.
+    is_leaving: bool,
     standing: Option<Standing>,
     user: Option<SignedIn>,
     /// Few sessions have any.
@@ -71,7 +75,7 @@ pub enum Pushed {
 #[derive(Default)]
 pub struct Taken {
     pub resync: Option<ResyncReason>,
-    pub going_away: bool,
+    pub leave: Option<Box<Leave>>,
     pub standing: Option<Standing>,
 }
 
@@ -226,10 +230,20 @@ impl Mailslot {
         self.waker.wake();
     }
 
-    /// Has the client told that the router stops, and the session closed within the drain time.
-    pub fn go_away(&self) {
-        self.state().going_away = true;
+    /// Has the client told that the router stops, and the session closed in time. What counts is the first word.
+    pub fn go_away(&self, leave: Leave) {
+        {
+            let mut state = self.state();
+            if !std::mem::replace(&mut state.is_leaving, true) {
+                state.leave = Some(Box::new(leave));
+            }
+        }
         self.waker.wake();
+    }
+
+    /// Whether it was told to go away.
+    pub fn is_leaving(&self) -> bool {
+        self.state().is_leaving
     }
 
     pub fn signed_in(&self) -> Option<SignedIn> {
@@ -269,7 +283,7 @@ impl Mailslot {
         } else {
             None
         };
-        Taken { resync, going_away: std::mem::take(&mut state.going_away), standing: state.standing.take() }
+        Taken { resync, leave: state.leave.take(), standing: state.standing.take() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -283,7 +297,9 @@ const IDLE_CAPACITY: usize = 8;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::{Duration, Instant};
+
+    use super::{super::drain::Drain, *};
 
     fn mailslot(queue_bytes: usize) -> Mailslot {
         Mailslot::new(SessionId::from_u128(1), Format::Json, queue_bytes)
@@ -373,13 +389,14 @@ mod tests {
     #[test]
     fn a_word_to_the_session_is_given_out_once() {
         let slot = mailslot(1000);
-        slot.go_away();
+        let leave = Drain::new(Duration::from_secs(1), 1, Instant::now()).leave(Instant::now(), 0.0);
+        slot.go_away(leave);
         slot.resync(ResyncReason::OwnerChanged);
         let mut out = VecDeque::new();
         let taken = slot.take(1000, &mut out);
-        assert!(taken.going_away && taken.standing.is_none());
+        assert!(taken.leave == Some(Box::new(leave)) && taken.standing.is_none());
         assert_eq!(taken.resync, Some(ResyncReason::OwnerChanged));
         let taken = slot.take(1000, &mut out);
-        assert!(!taken.going_away && taken.resync.is_none());
+        assert!(taken.leave.is_none() && taken.resync.is_none());
     }
 }

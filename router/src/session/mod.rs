@@ -6,6 +6,7 @@
 mod attachments;
 mod core;
 mod detaches;
+mod drain;
 mod driver;
 mod fragments;
 mod held;
@@ -24,6 +25,7 @@ pub use self::{
     attachments::reattach,
     core::{Core, Effect, Job, Now, Policy, Shared, Standing},
     detaches::{Detacher, Ended, detach},
+    drain::{Drain, Leave, let_go},
     held::HeldBytes,
     lanes::Ticket,
     mailslot::{Mailslot, Pushed, SignedIn, Taken},

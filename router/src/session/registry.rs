@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -24,7 +24,6 @@ pub struct Registry {
 struct Inner {
     shards: [Mutex<Shard>; SHARDS],
     sessions: AtomicUsize,
-    going_away: AtomicBool,
 }
 
 type Shard = HashMap<SessionId, Arc<Mailslot>, BuildHasherDefault<IdHasher>>;
@@ -37,21 +36,13 @@ pub struct Registration {
 
 impl Registry {
     pub fn new() -> Self {
-        let inner = Inner {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            sessions: AtomicUsize::new(0),
-            going_away: AtomicBool::new(false),
-        };
+        let inner = Inner { shards: std::array::from_fn(|_| Mutex::default()), sessions: AtomicUsize::new(0) };
         Self { inner: Arc::new(inner) }
     }
 
     pub fn register(&self, mailslot: Arc<Mailslot>) -> Registration {
         self.shard(mailslot.id).insert(mailslot.id, mailslot.clone());
         self.inner.sessions.fetch_add(1, Ordering::Relaxed);
-        // After the insertion: whoever starts the drain meanwhile either finds the session or is seen here.
-        if self.inner.going_away.load(Ordering::SeqCst) {
-            mailslot.go_away();
-        }
         Registration { registry: self.clone(), mailslot }
     }
 
@@ -65,12 +56,6 @@ impl Registry {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Tells every session, and every later one, that the router stops.
-    pub fn go_away(&self) {
-        self.inner.going_away.store(true, Ordering::SeqCst);
-        self.for_each(|mailslot| mailslot.go_away());
     }
 
     /// Visits every session, one shard locked at a time: `visit` must be short and must not call back.
@@ -133,8 +118,6 @@ impl Hasher for IdHasher {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use tertulia_wire::client::Format;
 
     use super::*;
@@ -152,16 +135,5 @@ mod tests {
         drop(registrations);
         assert!(registry.is_empty());
         assert!(registry.get(SessionId::from_u128(1)).is_none());
-    }
-
-    #[test]
-    fn going_away_reaches_sessions_of_before_and_after() {
-        let registry = Registry::new();
-        let (before, after) = (mailslot(1), mailslot(2));
-        let _before = registry.register(before.clone());
-        registry.go_away();
-        let _after = registry.register(after.clone());
-        assert!(before.take(1, &mut VecDeque::new()).going_away);
-        assert!(after.take(1, &mut VecDeque::new()).going_away);
     }
 }

@@ -227,8 +227,8 @@ where
             self.core.standing(standing, &mut self.effects);
             self.apply();
         }
-        if taken.going_away {
-            self.core.go_away(rand::random(), Now::read(), &mut self.effects);
+        if let Some(leave) = taken.leave {
+            self.core.go_away(leave, &mut self.effects);
             self.apply();
         }
     }

@@ -16,16 +16,13 @@ const EXPIRY_CHECK_MAX: Duration = Duration::from_secs(24 * 3600);
 const LEAVE_POLL: Duration = Duration::from_millis(20);
 
 impl Core {
-    /// The router is about to stop. `spread` from 0 to 1 is this session's share of the time that all have.
-    pub fn go_away(&mut self, spread: f64, now: Now, effects: &mut Vec<Effect>) {
+    /// The router is about to stop.
+    pub fn go_away(&mut self, leave: Box<Leave>, effects: &mut Vec<Effect>) {
         if self.leave.is_some() || matches!(self.phase, Phase::Closed) {
             return;
         }
-        // Half of the time to leave one by one, half to wait for what is in flight.
-        let drain = self.shared.policy.drain;
-        let from = now.instant + drain.mul_f64(spread.clamp(0.0, 1.0) / 2.0);
-        self.leave = Some(Leave { from, until: now.instant + drain });
-        let retry_after_ms = drain.as_millis() as u64 / 2;
+        let retry_after_ms = leave.retry_after.as_millis() as u64;
+        self.leave = Some(leave);
         effects.push(Effect::Push(Push::GoAway(GoAway { retry_after_ms })));
     }
 
@@ -52,8 +49,8 @@ impl Core {
                 self.end(done, Outcome::Failed(Failure::Hold(HoldReason::Behind)), now, effects);
             }
         }
-        if let Some(leave) = self.leave
-            && (leave.until <= now.instant || (self.in_flight() == 0 && leave.from <= now.instant))
+        if let Some(leave) = &self.leave
+            && (leave.close_by <= now.instant || (self.in_flight() == 0 && leave.close_from <= now.instant))
         {
             return self.close(CloseCode::GoingAway, effects);
         }
@@ -91,10 +88,10 @@ impl Core {
         if let Some(expiry) = self.lanes.next_expiry() {
             next = next.min(expiry);
         }
-        if let Some(leave) = self.leave {
-            // What is in flight past `from` is looked at every so often until the end.
+        if let Some(leave) = &self.leave {
+            // What is in flight past `close_from` is looked at every so often until the end.
             let poll = now.instant + LEAVE_POLL;
-            next = next.min(if leave.from > now.instant { leave.from } else { poll.min(leave.until) });
+            next = next.min(if leave.close_from > now.instant { leave.close_from } else { poll.min(leave.close_by) });
         }
         next
     }

@@ -18,6 +18,7 @@ use crate::{
     auth::dev::DevSigner,
     commands::{Failure, Outcome},
     routing::{HoldReason, Key},
+    session::Drain,
 };
 
 const ISSUER: &str = "tests";
@@ -44,7 +45,6 @@ impl Fixture {
             queue_bytes: 100_000,
             commands_in_flight: 8,
             hold: Duration::from_secs(5),
-            drain: Duration::from_secs(4),
         };
         change(&mut policy);
         let verifier = Verifier::new(key.public_key_pem().as_bytes(), ISSUER).unwrap();
@@ -600,12 +600,17 @@ fn wrong_frames_are_told_and_the_session_goes_on() {
     assert_eq!(effects[1], Effect::Reply { id: Some(7), reply: Reply::Pong }, "its neighbour is carried out");
 }
 
+/// Of a drain of 4 seconds.
+fn leave(now: Now) -> Box<Leave> {
+    Box::new(Drain::new(Duration::from_secs(4), 1000, now.instant).leave(now.instant, 1.0))
+}
+
 #[test]
 fn a_stopping_router_says_so_and_closes_when_nothing_is_in_flight() {
     let mut it = Fixture::attached();
     let sent = ticket(&it.send(1));
     let mut effects = Vec::new();
-    it.core.go_away(1.0, it.now, &mut effects);
+    it.core.go_away(leave(it.now), &mut effects);
     assert!(matches!(effects[..], [Effect::Push(Push::GoAway(_))]), "{effects:?}");
     it.pass(Duration::from_secs(2));
     assert!(it.tick().is_empty(), "the send has no answer yet");
@@ -614,7 +619,7 @@ fn a_stopping_router_says_so_and_closes_when_nothing_is_in_flight() {
 
     let mut stuck = Fixture::attached();
     stuck.send(1);
-    stuck.core.go_away(0.0, stuck.now, &mut effects);
+    stuck.core.go_away(leave(stuck.now), &mut effects);
     stuck.pass(Duration::from_secs(4));
     assert_eq!(stuck.tick().last(), Some(&Effect::Close(CloseCode::GoingAway)), "at the latest when the time is over");
 }
