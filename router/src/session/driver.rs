@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{Sink, StreamExt, stream::FuturesUnordered};
 use tertulia_wire::client::{CloseCode, Format, FrameBuilder, Outbound, Push, Resync, ResyncReason, encode_outbound};
 use tokio::{
-    io::{AsyncRead, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::Sleep,
 };
@@ -26,6 +26,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         self, Message, Utf8Bytes,
+        error::ProtocolError,
         protocol::{CloseFrame, frame::coding},
     },
 };
@@ -78,6 +79,8 @@ struct Closing {
     code: CloseCode,
     until: Instant,
     frame_queued: bool,
+    /// Whether this side of the connection is shut, which is done early only where no frames can be read.
+    shut: bool,
     discarded: usize,
 }
 
@@ -184,10 +187,11 @@ where
                 (Some(Ok(Message::Pong(_) | Message::Frame(_))), _) => {}
                 // Tungstenite has queued the answer; the stream ends once it is written.
                 (Some(Ok(Message::Close(_))), _) => self.unflushed = true,
-                (Some(Err(tungstenite::Error::Capacity(_))), _) => {
-                    self.core.close(CloseCode::TooBig, &mut self.effects);
-                }
-                (Some(Err(_)) | None, _) => return Some(End::Client),
+                (Some(Err(error)), _) => match fault(&error) {
+                    Some(code) => self.core.close(code, &mut self.effects),
+                    None => return Some(End::Client),
+                },
+                (None, _) => return Some(End::Client),
             }
             self.apply();
         }
@@ -209,7 +213,7 @@ where
                 Effect::Ping => self.ping = true,
                 Effect::Close(code) => {
                     let until = Instant::now() + CLOSE_GRACE;
-                    self.closing = Some(Closing { code, until, frame_queued: false, discarded: 0 });
+                    self.closing = Some(Closing { code, until, frame_queued: false, shut: false, discarded: 0 });
                     self.work.clear();
                 }
             }
@@ -371,7 +375,7 @@ where
             return Poll::Pending;
         }
         let end = End::Closed(closing.code);
-        if closing.code != CloseCode::TooBig {
+        if !leaves_frames_unread(closing.code) {
             // What it still sends is dropped, up to its close frame.
             for _ in 0..READS_PER_POLL {
                 match self.socket.poll_next_unpin(cx) {
@@ -383,7 +387,15 @@ where
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        // The rest of the large frame: closing on unread bytes would reset the connection under the close frame.
+        // There are no frames any more to find a close frame among. This side ends here, and what still comes is dropped
+        // until the client's has: closing on unread bytes would reset the connection under the close frame.
+        if !closing.shut {
+            match Pin::new(self.socket.get_mut()).poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => closing.shut = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(end),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
         let mut bytes = [0; 4096];
         loop {
             let mut buffer = ReadBuf::new(&mut bytes);
@@ -454,6 +466,22 @@ const ENVELOPE_BYTES_USUAL: usize = 512;
 const OUT_IDLE_CAPACITY: usize = 8;
 /// Deadlines closer than this are met a little late.
 const TICK_MIN: Duration = Duration::from_millis(1);
+
+/// What a client has done wrong for reading to fail so. `None` where the connection has ended, in whatever way.
+fn fault(error: &tungstenite::Error) -> Option<CloseCode> {
+    match error {
+        tungstenite::Error::Capacity(_) => Some(CloseCode::TooBig),
+        tungstenite::Error::Utf8(_) => Some(CloseCode::NotUtf8),
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        tungstenite::Error::Protocol(_) => Some(CloseCode::ProtocolError),
+        _ => None,
+    }
+}
+
+/// Whether a session that is closed so does not know where the client's next frame begins.
+fn leaves_frames_unread(code: CloseCode) -> bool {
+    matches!(code, CloseCode::TooBig | CloseCode::NotUtf8 | CloseCode::ProtocolError)
+}
 
 pub(crate) fn resync_name(reason: ResyncReason) -> &'static str {
     match reason {

@@ -99,6 +99,8 @@ impl End {
             Self::Closed(CloseCode::GoingAway) => "going_away",
             Self::Closed(CloseCode::WrongFrameType) => "wrong_frame_type",
             Self::Closed(CloseCode::TooBig) => "too_big",
+            Self::Closed(CloseCode::ProtocolError) => "protocol_error",
+            Self::Closed(CloseCode::NotUtf8) => "not_utf8",
             Self::Closed(CloseCode::Unauthorized) => "unauthorized",
             Self::Closed(CloseCode::HelloTimeout) => "hello_timeout",
             Self::Closed(CloseCode::PingTimeout) => "ping_timeout",

@@ -110,8 +110,12 @@ impl ErrorCode {
 pub enum CloseCode {
     /// The router stops; reconnect (1001).
     GoingAway = 1001,
+    /// Something that is no WebSocket frame, or is not to come where it came (1002).
+    ProtocolError = 1002,
     /// A binary frame on a JSON session, or a text frame on a MessagePack one (1003).
     WrongFrameType = 1003,
+    /// A text frame that is not UTF-8 (1007).
+    NotUtf8 = 1007,
     /// A frame above `frame_bytes` (1009).
     TooBig = 1009,
     /// No valid token: get a new one first (4401).
@@ -125,9 +129,11 @@ pub enum CloseCode {
 }
 
 impl CloseCode {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::GoingAway,
+        Self::ProtocolError,
         Self::WrongFrameType,
+        Self::NotUtf8,
         Self::TooBig,
         Self::Unauthorized,
         Self::HelloTimeout,
