@@ -15,6 +15,8 @@ mod fixtures;
 mod group;
 mod ids;
 mod map;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod plan;
 mod ring;
 mod slot;

@@ -6,6 +6,7 @@ use tertulia_shard_map::{ConversationId, Seq, UserId};
 use crate::Role;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ConversationKind {
     Direct,
@@ -16,6 +17,7 @@ pub enum ConversationKind {
 
 /// A member's role as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RoleName {
     Member,
@@ -44,6 +46,7 @@ impl From<RoleName> for Role {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MemberRole {
     pub user_id: UserId,
     pub role: RoleName,
@@ -109,6 +112,7 @@ pub struct ConversationQuery {
 
 /// A conversation as one of its members sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConversationInfo {
     pub conversation_id: ConversationId,
     pub kind: ConversationKind,
@@ -139,6 +143,7 @@ pub struct MembersQuery {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MemberPage {
     pub conversation_id: ConversationId,
     pub members: Vec<Member>,
@@ -147,6 +152,7 @@ pub struct MemberPage {
 
 /// A member and their watermarks. In a large group, and across a block, the watermarks of others are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Member {
     pub user_id: UserId,
     pub role: RoleName,

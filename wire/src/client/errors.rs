@@ -26,6 +26,7 @@ impl ErrorReply {
 
 /// Closed set of error codes of version 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The frame is not valid JSON or MessagePack, or not an envelope.

@@ -15,6 +15,7 @@ pub struct SyncQuery {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SyncPage {
     /// Changed rows, least recently changed first. The last page ends with the rows of all large groups, changed or not.
     pub conversations: Vec<ConversationRow>,
@@ -31,6 +32,7 @@ pub struct SyncPage {
 
 /// One line of the conversation list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConversationRow {
     pub conversation_id: ConversationId,
     pub kind: ConversationKind,
@@ -74,6 +76,7 @@ pub struct HistoryQuery {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HistoryPage {
     pub conversation_id: ConversationId,
     /// In ascending order of `seq`, without a hole.
@@ -93,6 +96,7 @@ pub struct Mark {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Marked {
     pub conversation_id: ConversationId,
     pub delivered_seq: Seq,
@@ -128,6 +132,7 @@ pub struct ListBlocks {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BlockList {
     pub user_ids: Vec<UserId>,
     pub has_more: bool,

@@ -103,6 +103,7 @@ fn is_add(change: &ReactionChange) -> bool {
 
 /// What a message says of a file. The bytes are elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FileAttachment {
     /// Where the app finds the file.
@@ -123,6 +124,7 @@ pub struct FileAttachment {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ack {
     pub temp_id: String,
     /// The committed event: a message, or any other.
@@ -141,6 +143,7 @@ pub struct EventPush {
 
 /// An event as clients see it. Which fields are there depends on `kind`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
     pub id: EventId,
     pub conversation_id: ConversationId,
@@ -199,6 +202,7 @@ pub struct Event {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ClientEventKind {
     Message,
@@ -230,6 +234,7 @@ impl From<EventKind> for ClientEventKind {
 
 /// How many members reacted to a message with one emoji.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Reactions {
     pub emoji: String,
     pub count: u32,

@@ -10,12 +10,14 @@ pub struct ProfileQuery {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProfileList {
     /// Those that are known; the order is not that of the query.
     pub users: Vec<Profile>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Profile {
     pub user_id: UserId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
