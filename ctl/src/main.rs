@@ -5,6 +5,7 @@
 //!
 //! Exit codes: 0 done, and all is well; 1 failed, or something is not well; 2 wrong arguments or configuration.
 
+mod api_key;
 mod endpoints;
 mod init;
 mod map;
@@ -41,6 +42,8 @@ enum Command {
     Pki,
     /// Print a token for a development user
     Token(token::TokenArgs),
+    /// Make an API key for the app's back end: prints the key, this once, and the line of configuration that admits it
+    ApiKey(api_key::ApiKeyArgs),
     /// Print where every process of the configuration listens, one a line, for scripts
     Endpoints,
 }
@@ -72,6 +75,10 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         Command::Token(args) => {
             let token = token::mint(config, &args)?;
             output::print(|out| writeln!(out, "{token}"))?;
+        }
+        Command::ApiKey(args) => {
+            let text = api_key::make(&args);
+            output::print(|out| out.write_all(text.as_bytes()))?;
         }
         Command::Endpoints => {
             let text = endpoints::text(config)?;

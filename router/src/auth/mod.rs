@@ -2,6 +2,9 @@
 //! private one, is a module of its own and absent in production.
 
 pub mod dev;
+mod keys;
+
+pub use keys::ApiKeys;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
 use serde::{Deserialize, Serialize};

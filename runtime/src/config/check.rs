@@ -15,8 +15,20 @@ impl Config {
         self.check_topology(&check)?;
         self.check_node(&check)?;
         self.check_router(&check)?;
+        self.check_auth(&check)
+    }
+
+    fn check_auth(&self, check: &Check<'_>) -> Result<(), ConfigError> {
         if self.auth.issuer.is_empty() {
             return check.refuse("auth.issuer", "\"\"", "a text that is not empty");
+        }
+        // An environment variable's name is read in lower case.
+        let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+        for name in self.auth.api_keys.keys() {
+            if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
+                let expected = format!("a name of 1 to {NAME_BYTES_MAX} characters of a-z, 0-9, _ and -");
+                return check.refuse("auth.api_keys", &format!("{name:?}"), &expected);
+            }
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub use sections::{
     StoreConfig, TlsConfig,
 };
 pub use tree::Place;
-pub use values::{Address, InvalidAddress, InvalidNetwork, Network, Secret};
+pub use values::{Address, InvalidAddress, InvalidHash, InvalidNetwork, Network, Secret, Sha256Hash};
 
 /// `cluster.toml`, complete and checked.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

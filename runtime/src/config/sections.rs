@@ -1,11 +1,11 @@
 //! The sections of `cluster.toml`. The file in the repository shows every key with its default.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
 use tertulia_shard_map::{SlotCount, StoreId, Weight};
 
-use super::{Address, Network, Secret};
+use super::{Address, Network, Secret, Sha256Hash};
 
 /// `[cluster]`: what all processes must agree on.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -49,6 +49,8 @@ pub struct AuthConfig {
     pub issuer: String,
     /// Private key (PEM) for the development sign-in, which exists only where this is set. Never in production.
     pub dev_signing_key_file: Option<PathBuf>,
+    /// API keys of the app's back end, as names and hashes of the keys.
+    pub api_keys: BTreeMap<String, Sha256Hash>,
 }
 
 impl Default for AuthConfig {
@@ -57,6 +59,7 @@ impl Default for AuthConfig {
             public_key_file: ".tertulia/pki/jwt.pub.pem".into(),
             issuer: "tertulia-dev".to_owned(),
             dev_signing_key_file: None,
+            api_keys: BTreeMap::new(),
         }
     }
 }

@@ -200,6 +200,22 @@ fn a_wrong_override_names_the_variable_or_the_flag() {
 }
 
 #[test]
+fn api_keys_are_names_with_hashes() {
+    let hash = "0123456789abcdef".repeat(4);
+    let set = format!("auth.api_keys.back-end={hash}");
+    let config = read(REPOSITORY_FILE, &[("TERTULIA__AUTH__API_KEYS__JOBS", &hash.to_uppercase())], &[&set]).unwrap();
+    let keys: Vec<(&str, String)> =
+        config.auth.api_keys.iter().map(|(name, hash)| (name.as_str(), hash.to_string())).collect();
+    assert_eq!(keys, [("back-end", hash.clone()), ("jobs", hash.clone())]);
+    for wrong in ["", "0123", &hash.replace('0', "+"), &hash.replace('0', "g"), &format!("{hash}0")] {
+        let error = refused(REPOSITORY_FILE, &[], &[&format!("auth.api_keys.a={wrong}")]);
+        assert!(error.contains("64 hexadecimal digits"), "{error}");
+    }
+    let error = refused(REPOSITORY_FILE, &[], &[&format!("auth.api_keys.Back End={hash}")]);
+    assert!(error.contains("want a name of"), "{error}");
+}
+
+#[test]
 fn a_secret_is_not_shown() {
     let config = read(SMALLEST, &[], &["stores.1.dsn=password=hunter2"]).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));

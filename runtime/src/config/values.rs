@@ -91,6 +91,53 @@ impl TryFrom<String> for Network {
     }
 }
 
+/// A SHA-256 hash, as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Sha256Hash([u8; 32]);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a SHA-256 hash: want 64 hexadecimal digits")]
+pub struct InvalidHash;
+
+impl Sha256Hash {
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub const fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Sha256Hash {
+    type Error = InvalidHash;
+
+    fn try_from(text: String) -> Result<Self, InvalidHash> {
+        // `from_str_radix` would take a sign.
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidHash);
+        }
+        let mut bytes = [0; 32];
+        for (place, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).map_err(|_| InvalidHash)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for Sha256Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha256Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sha256Hash({self})")
+    }
+}
+
 /// Text that may hold a password: never in logs.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
