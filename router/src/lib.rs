@@ -4,6 +4,7 @@
 //! - [`session`]: one client each; a pure core and its driver
 //! - [`socketio`]: the same for clients that speak Socket.IO
 //! - [`commands`]: what each command means, whichever way it came
+//! - `rest`: what of the protocol is not a stream, over HTTP; and what the app's back end may do
 //! - [`routing`]: the shard map, connections to nodes, hold and retry
 //! - [`auth`]: who a client is
 //!
@@ -17,6 +18,7 @@ pub mod commands;
 pub mod edge;
 pub mod metrics;
 mod process;
+mod rest;
 pub mod routing;
 pub mod session;
 mod socketio;

@@ -19,6 +19,9 @@ pub const COMMANDS: &str = "tertulia_router_commands_total";
 pub const ERRORS: &str = "tertulia_router_errors_total";
 pub const HOLDS: &str = "tertulia_router_holds_total";
 pub const RETRIES: &str = "tertulia_router_retries_total";
+/// REST requests answered, by method, path and status.
+pub const REST_REQUESTS: &str = "tertulia_router_rest_requests_total";
+pub const REST_LATENCY: &str = "tertulia_router_rest_latency_seconds";
 pub const HELD_BYTES: &str = "tertulia_router_held_bytes";
 pub const ACK_LATENCY: &str = "tertulia_router_ack_latency_seconds";
 pub const PUSHES: &str = "tertulia_router_pushes_total";
@@ -49,6 +52,8 @@ pub fn describe() {
     describe_counter!(ERRORS, "Error replies to clients, by code");
     describe_counter!(HOLDS, "Commands that could not be carried out at once and were held, by the first reason");
     describe_counter!(RETRIES, "Attempts after the first, by the reason of the one before");
+    describe_counter!(REST_REQUESTS, "REST requests answered, by method, path and status");
+    describe_histogram!(REST_LATENCY, Unit::Seconds, "From the head of a REST request to its answer");
     describe_gauge!(HELD_BYTES, Unit::Bytes, "Bytes of commands without an answer yet");
     describe_histogram!(ACK_LATENCY, Unit::Seconds, "From the receipt of a send to its ack");
     describe_counter!(PUSHES, "Pushes handed over to sessions");

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::{Verifier, dev::DevSigner},
+    auth::{ApiKeys, Verifier, dev::DevSigner},
     edge::{self, Admission, AdmissionLimits, Closing, Web},
     metrics,
     routing::{Follower, Offers, Routes, Seed},
@@ -103,10 +103,12 @@ pub async fn start(
 
     let closing = Closing { draining: supervisor.token(), closed: CancellationToken::new() };
     let tasks = TaskTracker::new();
+    let keys = auth.api_keys.iter().map(|(name, hash)| (name.clone(), hash.bytes()));
     let web = Web {
         sessions: sessions.clone(),
         metrics: telemetry,
         dev: dev.map(Arc::new),
+        api_keys: Arc::new(ApiKeys::new(keys)),
         tasks: tasks.clone(),
         draining: closing.draining.clone(),
     };

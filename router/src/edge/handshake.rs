@@ -191,7 +191,7 @@ fn check(method: &Method, headers: &HeaderMap) -> Result<Accepted, Refused> {
         return Err(refused(StatusCode::BAD_REQUEST, "no_key", "Sec-WebSocket-Key is missing"));
     };
     let accept_key = derive_accept_key(key.as_bytes());
-    Ok(Accepted { accept_key, bearer: bearer(headers)?, trace: trace(headers).or_else(new_trace) })
+    Ok(Accepted { accept_key, bearer: bearer(headers)?, trace: trace_of(headers) })
 }
 
 const NO_SUBPROTOCOL: Refused = refused(
@@ -218,6 +218,11 @@ fn trace(headers: &HeaderMap) -> Option<TraceId> {
     let text = |name: &'static str| headers.get(name).and_then(|value| value.to_str().ok());
     let own = text("x-trace-id").and_then(|id| id.trim().parse().ok());
     own.or_else(|| text("traceparent")?.split('-').nth(1)?.parse().ok())
+}
+
+/// The trace that a request is part of: a new one where it names none.
+pub fn trace_of(headers: &HeaderMap) -> Option<TraceId> {
+    trace(headers).or_else(new_trace)
 }
 
 fn new_trace() -> Option<TraceId> {

@@ -11,5 +11,6 @@ mod web;
 pub use accept::{Closing, ConnectionPermit, serve};
 pub use admission::{Admission, AdmissionLimits};
 pub use handshake::{Handshake, Upgrading, handshake};
-pub(crate) use handshake::{Upgrade, stream, upgrade};
+pub(crate) use handshake::{Upgrade, stream, trace_of, upgrade};
+pub(crate) use page::Asset;
 pub use web::{Web, app};

@@ -104,7 +104,7 @@ fn content_type(path: &str) -> &'static str {
 }
 
 impl Asset {
-    fn new(path: &'static str, bytes: &'static [u8]) -> Self {
+    pub fn new(path: &'static str, bytes: &'static [u8]) -> Self {
         let digest = Sha256::digest(bytes);
         let tag: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();
         let etag = HeaderValue::from_str(&format!("\"{tag}\"")).expect("hex digits in quotes are a valid header");

@@ -19,14 +19,15 @@ use super::{
     page::{ASSETS, Asset},
 };
 use crate::{
-    auth::dev::DevSigner,
+    auth::{ApiKeys, dev::DevSigner},
     metrics::HELD_BYTES,
+    rest,
     routing::Health,
     session::{Sessions, unix_ms},
     socketio,
 };
 
-/// No request but a sign-in has a body.
+/// Beside REST, no request but a sign-in has a body.
 const BODY_BYTES: usize = 4 * 1024;
 
 /// What the routes need. Cheap to clone.
@@ -37,6 +38,8 @@ pub struct Web {
     pub metrics: Option<Metrics>,
     /// Present only in development.
     pub dev: Option<Arc<DevSigner>>,
+    /// Of the app's back end.
+    pub api_keys: Arc<ApiKeys>,
     /// Where sessions run.
     pub tasks: TaskTracker,
     /// Cancelled when the router begins to stop.
@@ -57,6 +60,10 @@ pub fn app(web: Web) -> Router {
         let path = if asset.path == "index.html" { "/".to_owned() } else { format!("/{}", asset.path) };
         app = app.route(&path, get(move |headers: HeaderMap| async move { Asset::respond(asset, &headers) }));
     }
+    let Sessions { routes, shared, .. } = &web.sessions;
+    let api = rest::Api::new(routes.clone(), shared.clone(), web.api_keys.clone());
+    // Their own limits stand: they are laid on below this one.
+    app = app.merge(rest::router(api)).fallback(rest::nothing_here);
     app.layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(web)
 }
 

@@ -14,12 +14,13 @@ use tertulia_runtime::{
 };
 use tertulia_shard_map::{ConversationId, Epoch, EventId, MessageNo, Rev, Seq, SessionId, ShardMap, UserId};
 use tertulia_wire::{
-    EventKind, EventRecord, MessageBody, TraceId,
+    EventKind, EventRecord, GroupBody, GroupMember, MessageBody, ReactionBody, Role, TraceId,
     cluster::{
-        Action, Answer, Append, Appended, Attached, Call, HistoryEvents, Mark, Marked, Notice, Presence, ProfileRecord,
-        PushBatch, PushItem, PushTarget, Refusal, SyncRows, Typing, WatchPresence,
+        Action, Answer, Append, Appended, Attached, Block, BlocksPage, Call, ConversationRecord, ConversationView,
+        GroupSize, HistoryEvents, InboxPosition, InboxRow, InboxRows, Mark, Marked, MemberRecord, MembersPage, Notice,
+        Presence, ProfileRecord, PushBatch, PushItem, PushTarget, Reader, Refusal, SyncRows, Typing, WatchPresence,
     },
-    encode_message,
+    encode_group, encode_message, encode_reaction,
 };
 use tokio::sync::watch;
 
@@ -61,6 +62,15 @@ pub struct Memory {
     pub refuses_typing: bool,
     /// Every history that is asked for.
     pub history: Vec<EventRecord>,
+    /// Rows of everybody's conversation list.
+    pub inbox: Vec<InboxRow>,
+    /// Those that differ from [`profile`].
+    pub profiles: HashMap<UserId, ProfileRecord>,
+    /// Who has never signed in.
+    pub unknown: Vec<UserId>,
+    pub blocks: Vec<Block>,
+    /// With whose eyes conversations were read.
+    pub readers: Vec<Reader>,
     watchers: Vec<Connection>,
     hung: Vec<Responder>,
 }
@@ -189,8 +199,10 @@ impl Service for Scripted {
                     let map = self.map.lock().unwrap();
                     map.owner(map.slot_of_user(attach.user)).unwrap().epoch
                 };
-                let shares_presence = !memory.discreet.contains(&attach.user);
-                let profile = ProfileRecord { shares_presence, ..profile(attach.user) };
+                memory.unknown.retain(|user| *user != attach.user);
+                let own = memory.profile(attach.user);
+                let shares_presence = own.shares_presence && !memory.discreet.contains(&attach.user);
+                let profile = ProfileRecord { shares_presence, ..own };
                 let (rev, in_large_group) = (Rev::new(3), false);
                 reply.send(Answer::Attach(Attached { rev, in_large_group, profile, epoch }));
             }
@@ -229,12 +241,62 @@ impl Service for Scripted {
                 let (rows, rev, has_more) = (vec![], read.after, false);
                 reply.send(Answer::Sync(SyncRows { rows, rev, has_more, reset: false, unread_total: 0 }));
             }
-            Call::History(_) => {
-                let events = memory.history.clone();
-                reply.send(Answer::History(HistoryEvents { events, has_more: false, last_seq: Seq::ZERO }));
+            Call::History(read) => {
+                memory.readers.push(read.reader);
+                let mut events = memory.history.clone();
+                if events.is_empty() {
+                    let body = MessageBody { content: Some("hi".into()), ..MessageBody::default() };
+                    events.push(event(1, EventKind::Message, encode_message(&body)));
+                }
+                reply.send(Answer::History(HistoryEvents { events, has_more: false, last_seq: Seq::new(1) }));
             }
             Call::Profiles { users, .. } => {
-                reply.send(Answer::Profiles(users.into_iter().map(profile).collect()));
+                let records =
+                    users.iter().filter(|user| !memory.unknown.contains(user)).map(|user| memory.profile(*user));
+                reply.send(Answer::Profiles(records.collect()));
+            }
+            Call::SetProfile(change) => {
+                let mut record = memory.profile(change.user);
+                record.name = change.name.or(record.name);
+                record.avatar_url = change.avatar_url.or(record.avatar_url).filter(|url| !url.is_empty());
+                record.shares_presence = change.shares_presence.unwrap_or(record.shares_presence);
+                record.disabled = change.disabled.unwrap_or(record.disabled);
+                memory.unknown.retain(|user| *user != record.user);
+                memory.profiles.insert(record.user, record.clone());
+                reply.send(Answer::SetProfile(record));
+            }
+            Call::Inbox(read) => {
+                let position =
+                    |row: &InboxRow| InboxPosition { last_at_ms: row.last_at_ms, conversation: row.conversation };
+                let mut rows = memory.inbox.clone();
+                rows.sort_by_key(|row| std::cmp::Reverse(position(row)));
+                rows.retain(|row| read.before.is_none_or(|before| position(row) < before));
+                let has_more = rows.len() > read.limit as usize;
+                rows.truncate(read.limit as usize);
+                reply.send(Answer::Inbox(InboxRows { rows, has_more, unread_total: 5 }));
+            }
+            Call::Conversation(read) => {
+                let (view, role) = (ConversationView::Group { name: "us".into(), size: GroupSize::Small }, Role::Owner);
+                let (created_by, created_at_ms) = (UserId::from_u128(5), 1);
+                let record =
+                    ConversationRecord { view, created_by, created_at_ms, members: 2, role, last_seq: Seq::new(7) };
+                memory.readers.push(read.reader);
+                reply.send(Answer::Conversation(record));
+            }
+            Call::Members(read) => {
+                let (user, seq) = (UserId::from_u128(5), Seq::new(1));
+                let member =
+                    MemberRecord { user, role: Role::Member, joined_seq: seq, delivered_seq: seq, read_seq: seq };
+                memory.readers.push(read.reader);
+                reply.send(Answer::Members(MembersPage { members: vec![member], has_more: false }));
+            }
+            Call::Block(block) => {
+                memory.blocks.push(block);
+                reply.send(Answer::Block);
+            }
+            Call::Blocks(_) => {
+                let users = memory.blocks.iter().map(|block| block.peer).collect();
+                reply.send(Answer::Blocks(BlocksPage { users, has_more: false }));
             }
             other => panic!("no router makes this call: {other:?}"),
         }
@@ -250,18 +312,39 @@ impl Service for Scripted {
     }
 }
 
-/// What an owner would say of an event other than a message. The body is that of a deletion.
+/// What an owner would say of an event other than a message.
 fn append_record(append: &Append, id: EventId, seq: Seq) -> EventRecord {
     EventRecord {
         id,
         conversation: append.conversation,
         sender: append.sender,
         temp_id: append.temp_id.clone(),
-        ..event(seq.get(), append.action.kind(), bytes::Bytes::new())
+        ..event(seq.get(), append.action.kind(), body_of(append))
+    }
+}
+
+fn body_of(append: &Append) -> bytes::Bytes {
+    let group = |name: Option<&str>, users: &[UserId], role| {
+        let members = users.iter().map(|user| GroupMember { user: *user, role }).collect();
+        encode_group(&GroupBody { name: name.map(str::to_owned), members, became_large: false })
+    };
+    match &append.action {
+        Action::Message { body } | Action::Edit { body, .. } => body.clone(),
+        Action::Delete { .. } => bytes::Bytes::new(),
+        Action::React { emoji, change, .. } => encode_reaction(&ReactionBody { emoji: emoji.clone(), change: *change }),
+        Action::Create { name, users } => group(Some(name), users, Role::Member),
+        Action::Rename { name } => group(Some(name), &[], Role::Member),
+        Action::Add { users } | Action::Remove { users } => group(None, users, Role::Member),
+        Action::SetRole { user, role } => group(None, &[*user], *role),
+        Action::Leave => group(None, &[append.sender], Role::Member),
     }
 }
 
 impl Memory {
+    fn profile(&self, user: UserId) -> ProfileRecord {
+        self.profiles.get(&user).cloned().unwrap_or_else(|| profile(user))
+    }
+
     fn append(&mut self, append: Append, reply: Responder) {
         self.appends.push(append.clone());
         match self.script.pop_front() {
@@ -269,8 +352,10 @@ impl Memory {
             Some(Act::Hang) => return self.hung.push(reply),
             None => {}
         }
-        let known = self.committed.iter().find(|(it, _)| it.temp_id == append.temp_id && it.sender == append.sender);
+        let key = |it: &Append| (it.conversation, it.sender, it.temp_id.clone());
+        let known = self.committed.iter().find(|(it, _)| key(it) == key(&append));
         let appended = match known {
+            Some((before, _)) if before.action != append.action => return reply.refuse(Refusal::Conflict),
             Some((_, appended)) => appended.clone(),
             None => {
                 let seq = self.committed.len() as u64 + 1;
