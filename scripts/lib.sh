@@ -128,16 +128,31 @@ install_socketio_clients() {
     say "installing the Socket.IO clients"
     command -v npm >/dev/null || apt_install npm
     (cd "$to" && npm ci --silent) || die "npm could not install the Socket.IO client of tests/skins"
-    make_socketio_venv "$to/venv" || { apt_install python3 python3-venv && make_socketio_venv "$to/venv"; } ||
+    make_venv "$to/venv" || { apt_install python3 python3-venv && make_venv "$to/venv"; } ||
         die "no Python environment could be made in $to/venv"
     "$to/venv/bin/python3" -m pip install --quiet --disable-pip-version-check --no-deps -r "$from/requirements.txt" ||
         die "pip could not install the Socket.IO client of tests/skins"
     printf '%s\n' "$wanted" >"$to/installed"
 }
 
-make_socketio_venv() {
+make_venv() {
     rm -rf "$1"
     python3 -m venv "$1" 2>/dev/null || /usr/bin/python3 -m venv "$1" 2>/dev/null
+}
+
+# For the test of the OpenAPI document (tests/cluster/tests/openapi.rs), as its lock file says.
+install_schemathesis() {
+    local from=$ROOT/tests/rest/requirements.txt to=$ROOT/target/schemathesis wanted
+    mkdir -p "$to"
+    wanted=$(sha256sum <"$from")
+    # Written last: a half-made folder is never taken for a whole one.
+    if [[ $(cat "$to/installed" 2>/dev/null) == "$wanted" ]]; then return; fi
+    say "installing schemathesis"
+    make_venv "$to/venv" || { apt_install python3 python3-venv && make_venv "$to/venv"; } ||
+        die "no Python environment could be made in $to/venv"
+    "$to/venv/bin/python3" -m pip install --quiet --disable-pip-version-check --no-deps -r "$from" ||
+        die "pip could not install schemathesis"
+    printf '%s\n' "$wanted" >"$to/installed"
 }
 
 # --- testing ---------------------------------------------------------------------------------------------------------

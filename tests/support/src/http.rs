@@ -1,4 +1,4 @@
-//! Just enough HTTP/1.1 for health checks, metrics and the development sign-in.
+//! Just enough HTTP/1.1 for health checks, metrics, the development sign-in and REST.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,6 +8,8 @@ use tokio::{
 };
 
 const LIMIT: Duration = Duration::from_secs(5);
+/// A router holds what it cannot do yet, and answers within its own 15 s.
+const HELD_LIMIT: Duration = Duration::from_secs(16);
 
 #[derive(Debug, Clone)]
 pub struct HttpResponse {
@@ -38,20 +40,44 @@ pub async fn request(
     path: &str,
     json_body: Option<&str>,
 ) -> std::io::Result<HttpResponse> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let body = json_body.unwrap_or_default();
-        let content_type = if json_body.is_some() { "Content-Type: application/json\r\n" } else { "" };
-        let length = body.len();
-        let text = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{content_type}Content-Length: {length}\r\n\r\n{body}"
-        );
-        stream.write_all(text.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        parse(&answer).ok_or_else(|| std::io::Error::other("the answer is not HTTP"))
-    };
-    tokio::time::timeout(LIMIT, exchange).await.map_err(|_| std::io::ErrorKind::TimedOut)?
+    tokio::time::timeout(LIMIT, exchange(address, "", method, path, json_body))
+        .await
+        .map_err(|_| std::io::ErrorKind::TimedOut)?
+}
+
+/// The same with a bearer token, for what a router may have to hold.
+pub async fn authorized(
+    address: SocketAddr,
+    token: &str,
+    method: &str,
+    path: &str,
+    json_body: Option<&str>,
+) -> std::io::Result<HttpResponse> {
+    let header = format!("Authorization: Bearer {token}\r\n");
+    tokio::time::timeout(HELD_LIMIT, exchange(address, &header, method, path, json_body))
+        .await
+        .map_err(|_| std::io::ErrorKind::TimedOut)?
+}
+
+/// `headers` are whole lines.
+async fn exchange(
+    address: SocketAddr,
+    headers: &str,
+    method: &str,
+    path: &str,
+    json_body: Option<&str>,
+) -> std::io::Result<HttpResponse> {
+    let mut stream = TcpStream::connect(address).await?;
+    let body = json_body.unwrap_or_default();
+    let content_type = if json_body.is_some() { "Content-Type: application/json\r\n" } else { "" };
+    let length = body.len();
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}{content_type}Content-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(text.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    parse(&answer).ok_or_else(|| std::io::Error::other("the answer is not HTTP"))
 }
 
 fn parse(answer: &[u8]) -> Option<HttpResponse> {

@@ -121,7 +121,10 @@ pub async fn members_come_and_go(stage: &Stage<'_>) {
     // The removal is the last that she hears.
     let removed = ana.make(remove(group, "r", &[caro.user()])).await;
     assert_eq!(removed.kind, ClientEventKind::Left);
-    assert_eq!(caro.hear_event(removed.id).await, removed);
+    if caro.skin().is_live() {
+        // Who has to ask may not read it any more: the row below says it.
+        assert_eq!(caro.hear_event(removed.id).await, removed);
+    }
     let secret = ana.send_in(group, "m3", "without her").await;
     assert_eq!(bea.hear_event(secret.id).await, secret);
     is_nothing(&mut caro, group).await;
