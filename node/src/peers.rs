@@ -130,4 +130,9 @@ impl Peers {
         let map = map.as_ref()?;
         Some(map.owner(map.slot_of_conversation(conversation))?.node)
     }
+
+    /// Changes with the map.
+    pub fn map(&self) -> watch::Receiver<Option<Arc<ShardMap>>> {
+        self.inner.map.clone()
+    }
 }
