@@ -31,7 +31,7 @@ fn entry(number: u64, receiver: u64) -> LogEntry {
     let view = ConversationView::Direct { pair: direct, blocked: false };
     let (recipients, reach) = (both(direct), Reach::Recipients);
     // A standing now and then: it is an entry as any other.
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         let standing = Standing {
             user: SENDER,
             delivered_seq: Seq::new(number),
