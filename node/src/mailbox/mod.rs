@@ -7,7 +7,7 @@
 //! - [`interest`] tells the owners of large groups that members are attached here, and finds what was missed of them.
 //! - [`presence`] knows who is online and tells those who may know; beside it Redis is told.
 //!
-//! What is ephemeral (typing, presence) is dropped where something is busy. Everything else that a router's connection does
+//! What is ephemeral is dropped where something is busy: typing for good, presence until soon after. Everything else that a router's connection does
 //! not take ends the connection, so that its clients learn of it.
 
 mod delivery;
@@ -203,16 +203,14 @@ impl MailboxHandle {
     }
 
     pub fn unwatch(&self, unwatch: UnwatchPresence, connection: &Connection, reply: Responder) {
-        match self.presence.unwatch(unwatch, connection.id()) {
-            true => reply.send(Answer::UnwatchPresence),
-            false => reply.refuse(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS }),
-        }
+        self.presence.unwatch(unwatch, connection.id());
+        reply.send(Answer::UnwatchPresence);
     }
 
     /// Sessions and watches of a connection that is gone are dropped: the router makes them anew.
     pub async fn connection_closed(&self, connection: ConnectionId) {
         let _ = self.inputs.send(Input::ConnectionClosed(connection)).await;
-        self.presence.connection_closed(connection).await;
+        self.presence.connection_closed(connection);
     }
 
     pub fn open(&self, slot: Slot, epoch: Epoch, store: StoreId) {
@@ -225,11 +223,14 @@ impl MailboxHandle {
     }
 }
 
-/// Where the connection is busy, nobody misses it.
-fn notify_ephemeral(connection: &Connection, batch: Batch) {
+/// Whether the connection took all of it: what it is too busy for is dropped.
+fn notify_ephemeral(connection: &Connection, batch: Batch) -> bool {
+    let mut taken = true;
     for part in batch.finish() {
         if connection.notify_ephemeral(Notice::Push(part)).is_err() {
             metrics::counter!(names::EPHEMERAL_DROPPED_TOTAL).increment(1);
+            taken = false;
         }
     }
+    taken
 }

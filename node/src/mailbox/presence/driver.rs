@@ -1,14 +1,14 @@
 //! Does what the board says: looks up who may see whom, answers routers, pushes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tertulia_runtime::rpc::{Connection, ConnectionId, Responder};
-use tertulia_shard_map::StoreId;
+use tertulia_shard_map::{SessionId, StoreId, UserId};
 use tertulia_wire::cluster::{Answer, PushItem, Refusal};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(250);
 const FACTS_AT_ONCE: usize = 1024;
 const REQUESTS_AT_ONCE: usize = 256;
+/// Pushes that busy connections did not take, until the next tick; beyond, they are lost.
+const MISSED_MAX: usize = 64 * 1024;
 const LOAD_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub struct PresenceParts {
@@ -41,6 +43,8 @@ struct Driver {
     replies: HashMap<Ticket, Responder>,
     next_ticket: Ticket,
     redis: RedisHandle,
+    /// Sessions that do not know how it is with a user.
+    missed: HashSet<(ConnectionId, SessionId, UserId)>,
 }
 
 type Loaded = (Load, Result<Vec<bool>, Refusal>);
@@ -48,8 +52,14 @@ type Loaded = (Load, Result<Vec<bool>, Refusal>);
 /// Runs until `stop`.
 pub async fn run(parts: PresenceParts, stop: CancellationToken) -> anyhow::Result<()> {
     let PresenceParts { mut inputs, stores, redis } = parts;
-    let mut driver =
-        Driver { board: Board::new(), connections: HashMap::new(), replies: HashMap::new(), next_ticket: 0, redis };
+    let mut driver = Driver {
+        board: Board::new(),
+        connections: HashMap::new(),
+        replies: HashMap::new(),
+        next_ticket: 0,
+        redis,
+        missed: HashSet::new(),
+    };
     let mut loads = Loads::default();
     let mut under_way: FuturesUnordered<BoxFuture<'static, Loaded>> = FuturesUnordered::new();
     let (mut facts, mut requests) = (Vec::new(), Vec::new());
@@ -65,7 +75,12 @@ pub async fn run(parts: PresenceParts, stop: CancellationToken) -> anyhow::Resul
                 loads.done(load.store);
                 driver.board.loaded(load, found, now(), &mut effects);
             }
-            _ = tick.tick() => driver.board.tick(now(), &mut effects),
+            _ = tick.tick() => {
+                driver.board.tick(now(), &mut effects);
+                for (connection, session, user) in driver.missed.drain() {
+                    driver.board.tell_again(connection, session, user, &mut effects);
+                }
+            }
         }
         for fact in facts.drain(..) {
             driver.fact(fact, &mut effects);
@@ -126,7 +141,7 @@ impl Driver {
 
     fn request(&mut self, request: Request, effects: &mut Vec<Effect<ConnectionId>>) {
         match request {
-            Request::Watch { watch, connection, reply } => {
+            Request::Watch { watch, connection, reply, .. } => {
                 if connection.is_closed() {
                     return reply.refuse(Refusal::NotServing);
                 }
@@ -147,9 +162,11 @@ impl Driver {
 
     fn perform(&mut self, effects: Vec<Effect<ConnectionId>>) {
         let mut pushes = Pushes::default();
+        let mut told: HashMap<ConnectionId, Vec<(SessionId, UserId)>> = HashMap::new();
         for effect in effects {
             match effect {
                 Effect::Push { connection, session, presence } => {
+                    told.entry(connection).or_default().push((session, presence.user));
                     pushes.add(connection, vec![session], PushItem::Presence(presence));
                 }
                 Effect::Answer { ticket, states } => {
@@ -168,8 +185,11 @@ impl Driver {
             }
         }
         for (id, batch) in pushes.into_batches() {
-            if let Some(connection) = self.connections.get(&id) {
-                notify_ephemeral(connection, batch);
+            let Some(connection) = self.connections.get(&id) else { continue };
+            if !notify_ephemeral(connection, batch) {
+                let missed = told.remove(&id).unwrap_or_default();
+                let room = MISSED_MAX.saturating_sub(self.missed.len());
+                self.missed.extend(missed.into_iter().take(room).map(|(session, user)| (id, session, user)));
             }
         }
     }

@@ -2,17 +2,19 @@
 //!
 //! A user is online while a session is attached, and a little longer, so that a reconnect or the restart of a router does
 //! not flicker. Who may see whom is asked of the store, at each watch and whenever something changes that it depends on.
-//! [`board`] decides, [`driver`] does. Nothing here is stored, and all of it may be dropped where a router is busy.
+//! [`board`] decides, [`driver`] does. Nothing here is stored, and what a busy router does not take is told a little later.
 
 mod board;
 mod driver;
 mod loads;
 mod redis;
 
+use std::sync::Arc;
+
 use tertulia_runtime::rpc::{Connection, ConnectionId, Responder};
 use tertulia_shard_map::{Epoch, Slot, StoreId, UserId};
 use tertulia_wire::cluster::{Refusal, UnwatchPresence, WatchPresence};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::RETRY_AFTER_MS;
 use crate::store::Sight;
@@ -23,7 +25,7 @@ pub(super) use self::{
 };
 
 /// Watches that wait; beyond, routers are told `Overloaded`.
-const REQUESTS: usize = 4096;
+const WATCHES_WAITING: usize = 4096;
 
 /// What presence depends on.
 enum Fact {
@@ -49,8 +51,17 @@ enum Fact {
 }
 
 enum Request {
-    Watch { watch: WatchPresence, connection: Connection, reply: Responder },
-    Unwatch { unwatch: UnwatchPresence, connection: ConnectionId },
+    Watch {
+        watch: WatchPresence,
+        connection: Connection,
+        reply: Responder,
+        _waits: OwnedSemaphorePermit,
+    },
+    /// Never refused: nobody would say it again.
+    Unwatch {
+        unwatch: UnwatchPresence,
+        connection: ConnectionId,
+    },
     ConnectionClosed(ConnectionId),
 }
 
@@ -58,20 +69,22 @@ enum Request {
 #[derive(Clone)]
 pub struct PresenceHandle {
     facts: mpsc::UnboundedSender<Fact>,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::UnboundedSender<Request>,
+    may_wait: Arc<Semaphore>,
 }
 
 /// The other end of a [`PresenceHandle`].
 pub(super) struct PresenceInputs {
     facts: mpsc::UnboundedReceiver<Fact>,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::UnboundedReceiver<Request>,
 }
 
 impl PresenceHandle {
     pub(super) fn new() -> (Self, PresenceInputs) {
         let (facts, told) = mpsc::unbounded_channel();
-        let (requests, asked) = mpsc::channel(REQUESTS);
-        (Self { facts, requests }, PresenceInputs { facts: told, requests: asked })
+        let (requests, asked) = mpsc::unbounded_channel();
+        let may_wait = Arc::new(Semaphore::new(WATCHES_WAITING));
+        (Self { facts, requests, may_wait }, PresenceInputs { facts: told, requests: asked })
     }
 
     pub(super) fn open(&self, slot: Slot, epoch: Epoch, store: StoreId) {
@@ -104,19 +117,23 @@ impl PresenceHandle {
     }
 
     pub(super) fn watch(&self, watch: WatchPresence, connection: Connection, reply: Responder) {
-        if let Err(error) = self.requests.try_send(Request::Watch { watch, connection, reply })
-            && let Request::Watch { reply, .. } = error.into_inner()
+        let Ok(waits) = self.may_wait.clone().try_acquire_owned() else {
+            return reply.refuse(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });
+        };
+        if let Err(error) = self.requests.send(Request::Watch { watch, connection, reply, _waits: waits })
+            && let Request::Watch { reply, .. } = error.0
         {
-            reply.refuse(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });
+            reply.refuse(Refusal::NotServing);
         }
     }
 
-    /// False at the limit: to be said again.
-    pub(super) fn unwatch(&self, unwatch: UnwatchPresence, connection: ConnectionId) -> bool {
-        self.requests.try_send(Request::Unwatch { unwatch, connection }).is_ok()
+    /// After the watches that were asked for before.
+    pub(super) fn unwatch(&self, unwatch: UnwatchPresence, connection: ConnectionId) {
+        // At the stop of the process nothing is watched any more.
+        let _ = self.requests.send(Request::Unwatch { unwatch, connection });
     }
 
-    pub(super) async fn connection_closed(&self, connection: ConnectionId) {
-        let _ = self.requests.send(Request::ConnectionClosed(connection)).await;
+    pub(super) fn connection_closed(&self, connection: ConnectionId) {
+        let _ = self.requests.send(Request::ConnectionClosed(connection));
     }
 }

@@ -210,7 +210,8 @@ impl Sessions {
     fn push_ephemeral(&self, pushes: Pushes) {
         for (id, batch) in pushes.into_batches() {
             let Some(router) = self.routers.get(&id) else { continue };
-            super::notify_ephemeral(&router.connection, batch);
+            // Nobody misses typing.
+            let _ = super::notify_ephemeral(&router.connection, batch);
         }
     }
 }

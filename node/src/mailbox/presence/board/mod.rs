@@ -23,11 +23,11 @@ use crate::{generations::Generations, store::Sight};
 /// A user stays online for so long after the last session ended.
 pub const LINGER: Duration = Duration::from_secs(5);
 /// After a take-over, who is not attached may still be about to be: nobody is said to be offline before this.
-pub const GRACE: Duration = Duration::from_secs(3);
+pub const GRACE: Duration = Duration::from_secs(5);
 /// Users whose last session is remembered, per generation.
 const LAST_SEEN: usize = 64 * 1024;
 
-const _: () = assert!(GRACE.as_millis() < LINGER.as_millis(), "who was seen here outlasts the grace of the slot");
+const _: () = assert!(GRACE.as_millis() <= LINGER.as_millis(), "who was seen here outlasts the grace of the slot");
 
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
@@ -126,6 +126,8 @@ struct Pending {
 /// `C` names a router's connection.
 pub struct Board<C> {
     slots: HashMap<Slot, OpenSlot>,
+    /// When the grace of a slot ends, in order of time.
+    graces: VecDeque<(Instant, Slot)>,
     here: HashMap<UserId, Here>,
     /// In order of time.
     leaving: VecDeque<(Instant, UserId)>,
@@ -145,6 +147,7 @@ impl<C: Copy + Eq + Hash> Board<C> {
     pub fn new() -> Self {
         Self {
             slots: HashMap::new(),
+            graces: VecDeque::new(),
             here: HashMap::new(),
             leaving: VecDeque::new(),
             last_seen: Generations::new(LAST_SEEN),
@@ -160,7 +163,9 @@ impl<C: Copy + Eq + Hash> Board<C> {
 
     pub fn open(&mut self, slot: Slot, epoch: Epoch, store: StoreId, now: Now, effects: &mut Vec<Effect<C>>) {
         self.close(slot, effects);
-        self.slots.insert(slot, OpenSlot { epoch, store, grace_until: now.at + GRACE });
+        let grace_until = now.at + GRACE;
+        self.slots.insert(slot, OpenSlot { epoch, store, grace_until });
+        self.graces.push_back((grace_until, slot));
     }
 
     pub fn close(&mut self, slot: Slot, effects: &mut Vec<Effect<C>>) {
@@ -221,11 +226,33 @@ impl<C: Copy + Eq + Hash> Board<C> {
                 self.publish(user, now, effects);
             }
         }
+        self.end_graces(now, effects);
         for ticket in std::mem::take(&mut self.in_grace) {
             self.answer(ticket, now, effects);
         }
         for sight in std::mem::take(&mut self.to_retry) {
             self.look_up(sight);
+        }
+    }
+
+    /// Who has not come by now is offline, also for those who were told otherwise, or less, before.
+    fn end_graces(&mut self, now: Now, effects: &mut Vec<Effect<C>>) {
+        let mut over = HashSet::new();
+        while let Some(&(until, slot)) = self.graces.front()
+            && until <= now.at
+        {
+            self.graces.pop_front();
+            if self.slots.get(&slot).is_some_and(|open| open.grace_until == until) {
+                over.insert(slot);
+            }
+        }
+        if over.is_empty() {
+            return;
+        }
+        let of_them = self.watched.iter().filter(|(_, watched)| over.contains(&watched.slot));
+        let users: Vec<UserId> = of_them.map(|(user, _)| *user).collect();
+        for user in users {
+            self.publish(user, now, effects);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, hash::Hash, mem};
 
-use tertulia_shard_map::{Slot, UserId};
+use tertulia_shard_map::{SessionId, Slot, UserId};
 use tertulia_wire::cluster::{Presence, Refusal};
 
 use super::{Board, Effect, Load, Now, State, Ticket, Watch};
@@ -162,6 +162,16 @@ impl<C: Copy + Eq + Hash> Board<C> {
         let presence = Presence { user: sight.user, online: state.online, last_seen_ms: state.last_seen_ms };
         for &(connection, session) in &watch.sessions {
             effects.push(Effect::Push { connection, session, presence });
+        }
+    }
+
+    /// What the session was told last of the user did not reach it.
+    pub fn tell_again(&self, connection: C, session: SessionId, user: UserId, effects: &mut Vec<Effect<C>>) {
+        let sights = self.by_connection.get(&connection).and_then(|sessions| sessions.get(&session));
+        let Some(sight) = sights.and_then(|sights| sights.iter().find(|sight| sight.user == user)) else { return };
+        let watch = self.watched.get(&user).and_then(|watched| watched.watchers.get(&sight.watcher));
+        if let Some(State { online, last_seen_ms }) = watch.and_then(|watch| watch.told) {
+            effects.push(Effect::Push { connection, session, presence: Presence { user, online, last_seen_ms } });
         }
     }
 }

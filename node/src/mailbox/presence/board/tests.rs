@@ -159,6 +159,44 @@ fn after_a_take_over_nobody_is_said_to_be_offline_at_once() {
 }
 
 #[test]
+fn when_the_grace_is_over_watchers_are_told_what_could_not_be_said_before() {
+    let mut stage = Stage::settled();
+    stage.attached(ANA);
+    let left_at = stage.now.unix_ms;
+    stage.board.left(SLOT, ANA, stage.now);
+    stage.after(LINGER);
+    stage.board.open(SLOT, Epoch::new(2), StoreId::new(1), stage.now, &mut stage.effects);
+    stage.allowed = false;
+    stage.watch(1, &[ANA]);
+    stage.look_up();
+    assert_eq!(stage.heard(), answer(1, false, None));
+    stage.allowed = true;
+    stage.board.sight_changed(Sight { user: ANA, watcher: BEA });
+    stage.look_up();
+    assert_eq!(stage.heard(), [], "she may be about to come");
+    stage.after(GRACE);
+    assert_eq!(stage.heard(), push(false, Some(left_at)));
+    stage.after(GRACE);
+    assert_eq!(stage.heard(), []);
+}
+
+#[test]
+fn what_a_busy_router_did_not_take_is_told_again_as_it_is_by_then() {
+    let mut stage = Stage::settled();
+    stage.watch(1, &[ANA]);
+    stage.look_up();
+    stage.attached(ANA);
+    stage.heard();
+    let again = |stage: &mut Stage| {
+        stage.board.tell_again(ROUTER, SESSION, ANA, &mut stage.effects);
+        stage.heard()
+    };
+    assert_eq!(again(&mut stage), push(true, None));
+    stage.board.unwatch(&UnwatchPresence { slot: SLOT, session: SESSION, users: vec![ANA] }, ROUTER);
+    assert_eq!(again(&mut stage), []);
+}
+
+#[test]
 fn a_failed_look_up_is_refused_and_done_again() {
     let mut stage = Stage::settled();
     stage.attached(ANA);
