@@ -45,12 +45,18 @@ pub(super) struct ChangedProfile {
 
 impl Changes {
     /// The commit, with the rows taken out of here, each with the next rev of its mailbox; and the slots of which something
-    /// is missing, because memory has lost it meanwhile.
-    pub fn batch(&mut self, memory: &mut Memory, slots: &HashMap<Slot, Epoch>) -> (FoldBatch, HashSet<Slot>) {
+    /// is missing, because memory has lost it meanwhile. It is fenced for all that it acknowledges, also where that changes
+    /// nothing: an owner that was deposed acknowledges nothing.
+    pub fn batch(
+        &mut self,
+        acknowledged: impl IntoIterator<Item = Slot>,
+        memory: &mut Memory,
+        slots: &HashMap<Slot, Epoch>,
+    ) -> (FoldBatch, HashSet<Slot>) {
         let mut batch = FoldBatch::default();
         let mut lost = HashSet::new();
         let mut revs: HashMap<UserId, Rev> = HashMap::new();
-        let mut touched = HashSet::new();
+        let mut touched: HashSet<Slot> = acknowledged.into_iter().collect();
         for ((user, _), (slot, row)) in std::mem::take(&mut self.rows) {
             let newest = match revs.get(&user) {
                 Some(rev) => *rev,
@@ -84,5 +90,18 @@ impl Changes {
         self.begun.retain(|(slot, _)| !failed.contains(slot));
         self.blocks.retain(|key, _| !failed.contains(&key.slot));
         self.profiles.retain(|_, (slot, _)| !failed.contains(slot));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_nothing_is_fenced_like_what_does() {
+        let (slot, epoch) = (Slot::new(5), Epoch::new(1));
+        let slots = HashMap::from([(slot, epoch), (Slot::new(6), epoch)]);
+        let (batch, lost) = Changes::default().batch([slot], &mut Memory::new(), &slots);
+        assert_eq!((batch.slots, batch.rows.len(), lost.len()), (vec![(slot, epoch)], 0, 0));
     }
 }

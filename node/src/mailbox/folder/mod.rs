@@ -134,7 +134,7 @@ impl Folder {
         for person in refused {
             self.refuse(person).await;
         }
-        let (batch, lost) = changes.batch(&mut self.memory, &self.slots);
+        let (batch, lost) = changes.batch(round.folds.iter().map(|fold| fold.slot), &mut self.memory, &self.slots);
         let mut failed = self.commit(batch, inputs, stop).await?;
         failed.extend(lost);
 
