@@ -15,6 +15,8 @@ pub struct MemberRow {
     pub delivered_seq: Seq,
     pub read_seq: Seq,
     pub read_message_no: MessageNo,
+    /// Of a direct conversation: whether this member blocks the other.
+    pub blocks_peer: bool,
 }
 
 /// A conversation as its log and its members' standings say, gathered from the rows of the store. Small conversations only:
@@ -71,8 +73,9 @@ impl Mirror {
         let others = || self.members.iter().filter(|other| other.user != member.user);
         let most = |of: fn(&MemberRow) -> Seq| others().map(of).max().unwrap_or(Seq::ZERO);
         let (delivered, read) = (most(|other| other.delivered_seq), most(|other| other.read_seq));
-        // In a group only the senders of recent messages are told.
-        let bound = if is_direct { Others::Exactly } else { Others::AtMost };
+        // In a group only the senders of recent messages are told; across a block, nobody is.
+        let has_block = self.members.iter().any(|member| member.blocks_peer);
+        let bound = if is_direct && !has_block { Others::Exactly } else { Others::AtMost };
         Some(ExpectedRow {
             conversation: self.conversation,
             joined_seq: member.joined_seq,
@@ -214,6 +217,7 @@ mod tests {
             delivered_seq: Seq::new(read),
             read_seq: Seq::new(read),
             read_message_no: MessageNo::new(read),
+            blocks_peer: false,
         }
     }
 
@@ -273,6 +277,21 @@ mod tests {
         assert_eq!(violations(&direct, &InboxRow { others_read_seq: Seq::new(1), ..row() }), 1);
         assert_eq!(violations(&direct, &InboxRow { others_delivered_seq: Seq::new(1), ..row() }), 1);
         assert_eq!(violations(&direct, &InboxRow { last_event: EventId::from_u128(1), ..row() }), 1);
+    }
+
+    #[test]
+    fn across_a_block_the_others_marks_may_be_behind_and_nothing_else() {
+        let id = DirectPair::new(ANA, BEA).conversation_id();
+        let bea = MemberRow { delivered_seq: Seq::new(2), ..member(BEA, 1, None, 0) };
+        for (ana_blocks, bea_blocks) in [(true, false), (false, true)] {
+            let ana = MemberRow { blocks_peer: ana_blocks, ..member(ANA, 1, None, 1) };
+            let blocked = mirror(id, 2, [ana, MemberRow { blocks_peer: bea_blocks, ..bea }]);
+            assert_eq!(violations(&blocked, &row()), 0);
+            assert_eq!(violations(&blocked, &InboxRow { others_delivered_seq: Seq::new(3), ..row() }), 1);
+            assert_eq!(violations(&blocked, &InboxRow { last_seq: Seq::new(1), ..row() }), 1);
+        }
+        let open = mirror(id, 2, [member(ANA, 1, None, 1), bea]);
+        assert_eq!(violations(&open, &row()), 1);
     }
 
     #[test]

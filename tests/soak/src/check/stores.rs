@@ -16,8 +16,8 @@ const EVENTS: &str = "SELECT seq, id, kind, sender_id, temp_id, message_no, targ
 /// Without rows that were written again: messages that were edited or deleted, and edits of deleted messages.
 const TRANSACTIONS: &str = "SELECT id, xmin::text FROM event WHERE slot = $1 AND edited_at_ms IS NULL \
      AND deleted_at_ms IS NULL AND NOT (kind = 2 AND length(body) = 0) ORDER BY id";
-const MEMBERS: &str = "SELECT user_id, joined_seq, left_seq, delivered_seq, read_seq, read_message_no FROM member \
-     WHERE slot = $1 AND conversation_id = $2";
+const MEMBERS: &str = "SELECT user_id, joined_seq, left_seq, delivered_seq, read_seq, read_message_no, blocks_peer \
+     FROM member WHERE slot = $1 AND conversation_id = $2";
 const INBOX: &str = "SELECT conversation_id, joined_seq, left_seq, last_seq, last_event_id, last_message_no, read_seq, \
      read_message_no, others_delivered_seq, others_read_seq, rev FROM inbox WHERE slot = $1 AND user_id = $2";
 
@@ -133,6 +133,7 @@ fn member(row: &Row) -> anyhow::Result<MemberRow> {
         delivered_seq: seq(row.try_get(3)?),
         read_seq: seq(row.try_get(4)?),
         read_message_no: MessageNo::new(row.try_get::<_, i64>(5)? as u64),
+        blocks_peer: row.try_get(6)?,
     })
 }
 
