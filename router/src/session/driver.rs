@@ -258,7 +258,7 @@ where
             match Pin::new(&mut self.socket).poll_flush(cx)? {
                 Poll::Ready(()) => {
                     self.unflushed = false;
-                    self.blocked = None;
+                    self.note_progress();
                 }
                 Poll::Pending => self.note_blocked(),
             }
@@ -279,10 +279,17 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, tungstenite::Error> {
         let ready = Pin::new(&mut self.socket).poll_ready(cx)?;
         match ready {
-            Poll::Ready(()) => self.blocked = None,
+            Poll::Ready(()) => self.note_progress(),
             Poll::Pending => self.note_blocked(),
         }
         Ok(ready)
+    }
+
+    /// The socket takes something again: the client reads, which is a word from it while nothing else is looked at.
+    fn note_progress(&mut self) {
+        if self.blocked.take().is_some() {
+            self.core.heard(Now::read());
+        }
     }
 
     fn note_blocked(&mut self) {
