@@ -204,7 +204,8 @@ export class Client {
   markRead() {
     const conversation = this.#opened;
     const last = conversation?.log.last;
-    if (!last || (conversation.unread === 0 && last.message_no <= conversation.readNo)) return;
+    // What is known to be there and is not held yet is unread all the same, and this cannot change it.
+    if (!last || last.message_no <= conversation.readNo) return;
     conversation.readUpTo(last);
     this.#marker.read(conversation, last.seq);
     this.#callbacks.changed();
