@@ -67,6 +67,27 @@ async fn everybody_hears(actors: &mut [Actor], event: &Event) {
     }
 }
 
+/// Live, or by looking after having been told to: a session that was attached anew may have missed it.
+async fn everybody_learns(actors: &mut [Actor], event: &Event) {
+    for actor in actors {
+        let heard = actor
+            .hear(|push| match push {
+                Push::Resync(_) => Some(None),
+                push => event_of(push).filter(|it| it.id == event.id).map(|it| Some(it.clone())),
+            })
+            .await;
+        match heard {
+            Some(heard) => assert_eq!(heard, *event, "{}", actor.name()),
+            None => {
+                eventually("the event in the history", async || {
+                    actor.history(event.conversation_id).await.contains(event).then_some(())
+                })
+                .await;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_group_of_ten_thousand_chats_without_a_write_per_member() {
     let cluster = Cluster::builder().start().await;
@@ -215,7 +236,7 @@ async fn a_killed_node_comes_back_and_everybody_hears_again(
                     Err(error) => assert!(error.retryable, "attempt {attempt}: {error:?}"),
                 }
             };
-            everybody_hears(attached, &sent).await;
+            everybody_learns(attached, &sent).await;
         };
         within(&format!("everybody to hear after node {node} came back"), SERVES_WITHIN, hearing).await;
     }
