@@ -210,11 +210,12 @@ where
     }
 
     fn take_pushes(&mut self) {
-        if self.is_full() || self.closing.is_some() {
+        if self.closing.is_some() {
             return;
         }
         let mut pushes = VecDeque::new();
-        let room = if self.core.is_active() { self.queue_bytes() - self.waiting_bytes() } else { 0 };
+        // Where the queue is full no pushes are taken, but that the session is to leave is heard.
+        let room = if self.core.is_active() { self.queue_bytes().saturating_sub(self.waiting_bytes()) } else { 0 };
         let taken = self.mailslot.take(room, &mut pushes);
         for envelope in pushes {
             self.queue(envelope, None);
