@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use socket2::SockRef;
 use tertulia_runtime::{
     PeerName,
     cli::Start,
@@ -87,7 +88,9 @@ pub async fn start(
     let sessions = Sessions { shared, routes: routes.clone(), registry: registry.clone(), detacher: detacher.clone() };
 
     let configured = client_address(config, name)?;
-    let listener = listen(configured).await.with_context(|| format!("cannot listen on {configured}"))?;
+    let listener = listen(configured, sessions.shared.policy.ping_interval)
+        .await
+        .with_context(|| format!("cannot listen on {configured}"))?;
     let address = listener.local_addr()?;
 
     let offers = Offers::new();
@@ -176,7 +179,7 @@ fn client_address(config: &Config, name: PeerName) -> anyhow::Result<&Address> {
     Ok(&config.routers.get(&id).with_context(|| format!("the configuration has no {name}"))?.client_address)
 }
 
-async fn listen(address: &Address) -> io::Result<TcpListener> {
+async fn listen(address: &Address, ping_interval: Duration) -> io::Result<TcpListener> {
     let resolve = address.clone();
     let address = tokio::task::spawn_blocking(move || resolve.resolve()).await.map_err(io::Error::other)??;
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -185,6 +188,9 @@ async fn listen(address: &Address) -> io::Result<TcpListener> {
     // Connections inherit these.
     socket.set_send_buffer_size(SOCKET_BYTES)?;
     socket.set_recv_buffer_size(SOCKET_BYTES)?;
+    // Whoever takes no byte of what was sent for as long as a session may be silent is cut off, also one that has no
+    // session: nothing else ends a request whose answer is not read.
+    SockRef::from(&socket).set_tcp_user_timeout(Some(2 * ping_interval))?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -14,7 +14,11 @@ use tertulia_wire::{
     client::{Command, Format, Outbound, Push, Reply, ResyncReason},
     cluster::Refusal,
 };
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
 use fake::{
     Cluster, WITHIN,
@@ -29,7 +33,7 @@ async fn handshake(address: SocketAddr, headers: &str) -> (TcpStream, String) {
         "GET /v1/ws HTTP/1.1\r\nhost: test\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
          sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: tertulia.v1.json\r\n{headers}\r\n"
     );
-    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(timeout(WITHIN, stream.read_u8()).await.expect("no answer").unwrap());
@@ -253,5 +257,18 @@ async fn a_client_that_never_reads_is_closed_as_too_slow() {
     // One ping interval without a byte taken; a client that is silent, which it is too, has two.
     assert!(took >= Duration::from_millis(1400) && took < Duration::from_millis(2900), "{took:?}");
     drop(deaf);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_answers_is_cut_off() {
+    let cluster = Cluster::start(&["router.ping_interval_ms=500"]).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    let mut deaf = socket.connect(cluster.router.address).await.unwrap();
+    // It asks on and on, until the router no longer reads what it asks; and is told so, some time, by its kernel.
+    let request = b"GET /v1/openapi.json HTTP/1.1\r\nhost: test\r\n\r\n";
+    let asking = async { while deaf.write_all(request).await.is_ok() {} };
+    timeout(WITHIN, asking).await.expect("it is still connected");
     cluster.stop().await;
 }

@@ -19,12 +19,26 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use fake::{
     Cluster, WITHIN,
     client::{get, user},
-    node::profile,
+    node::{FakeNode, profile},
     socketio::{Packet, SocketIoClient},
 };
 
 fn send(temp_id: &str) -> Value {
     json!({"to": user("bob"), "temp_id": temp_id, "content": "hello"})
+}
+
+const PUSHES: u64 = 400;
+
+/// Pushes more to a session that does not read than all queues on the way to it have room for.
+async fn fill(cluster: &Cluster, node: &FakeNode, session: SessionId) {
+    let text = "x".repeat(16_000);
+    for seq in 1..=PUSHES {
+        node.push(session, seq, &text);
+        if seq % 50 == 0 {
+            // Every notice before it has been handled when this is answered, for both are on the same stream.
+            drop(SocketIoClient::sign_in(cluster.router.address, "bob").await);
+        }
+    }
 }
 
 fn session(welcome: &Value) -> SessionId {
@@ -228,15 +242,7 @@ async fn a_client_that_does_not_read_loses_pushes_and_is_told() {
     let cluster = Cluster::start(&["router.session_queue_bytes=65536"]).await;
     let node = cluster.node(1).await;
     let (mut alice, welcome) = SocketIoClient::sign_in(cluster.router.address, "alice").await;
-    let text = "x".repeat(16_000);
-    const PUSHES: u64 = 400;
-    for seq in 1..=PUSHES {
-        node.push(session(&welcome), seq, &text);
-        if seq % 50 == 0 {
-            // Every notice before it has been handled when this is answered, for both are on the same stream.
-            drop(SocketIoClient::sign_in(cluster.router.address, "bob").await);
-        }
-    }
+    fill(&cluster, &node, session(&welcome)).await;
     let mut last = 0;
     loop {
         match alice.event().await {
@@ -359,4 +365,36 @@ async fn a_stopping_router_says_goodbye() {
     assert!(data["retry_after_ms"].is_u64(), "{data}");
     assert_eq!(alice.closed().await, Some(1001));
     timeout(WITHIN, stopped).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stopping_router_says_goodbye_to_a_client_that_starts_to_read_only_then() {
+    let cluster = Cluster::start(&["router.session_queue_bytes=65536", "router.drain_ms=1000"]).await;
+    let node = cluster.node(1).await;
+    let (mut alice, welcome) = SocketIoClient::sign_in(cluster.router.address, "alice").await;
+    fill(&cluster, &node, session(&welcome)).await;
+    let stopped = tokio::spawn(async move { cluster.supervisor.drain(WITHIN).await });
+    let mut goodbyes = 0;
+    let code = loop {
+        match timeout(WITHIN, alice.packet()).await.unwrap() {
+            Ok(Packet::Event(kind, _)) if kind == "goaway" => goodbyes += 1,
+            Ok(Packet::Event(..)) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(code) => break code,
+        }
+    };
+    assert_eq!((goodbyes, code), (1, Some(1001)));
+    timeout(WITHIN, stopped).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stopping_router_does_not_wait_for_a_client_that_never_reads() {
+    let cluster = Cluster::start(&["router.session_queue_bytes=65536", "router.drain_ms=1000"]).await;
+    let node = cluster.node(1).await;
+    let (alice, welcome) = SocketIoClient::sign_in(cluster.router.address, "alice").await;
+    fill(&cluster, &node, session(&welcome)).await;
+    let stopped = tokio::spawn(async move { cluster.supervisor.drain(Duration::from_secs(60)).await });
+    node.until("the session ended", |memory| memory.detached.contains(&session(&welcome))).await;
+    timeout(WITHIN, stopped).await.unwrap().unwrap();
+    drop(alice);
 }

@@ -1,22 +1,21 @@
 //! Drains a lane: takes whatever queued during the last commit, decides it, commits it in one round trip, answers.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    mem,
+    collections::{BTreeMap, HashMap},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
 use futures_util::future::try_join3;
 use rand::Rng;
-use tertulia_runtime::rpc::Responder;
 use tertulia_shard_map::{Epoch, EventId, MessageNo, Slot};
-use tertulia_wire::cluster::{Answer, Append, DeliverTyping, Refusal};
+use tertulia_wire::cluster::{Answer, DeliverTyping, Refusal};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Committed, LaneInputs, Outlets, Request,
+    backlog::{Backlog, Command},
     details::{Details, Wanted},
     draft::Draft,
     handle::{Control, Queued},
@@ -25,17 +24,13 @@ use super::{
 };
 use crate::{
     clock, metrics as names,
-    store::{AppendBatch, DuplicateKey, Lane, StoreError, StoredMember, StoredTarget},
+    store::{AppendBatch, Lane, StoreError, StoredMember, StoredTarget},
 };
 
 /// Cursors that no batch carried along are written after this time.
 const CURSOR_INTERVAL: Duration = Duration::from_millis(500);
 const REOPEN_BACKOFF_MIN: Duration = Duration::from_millis(50);
 const REOPEN_BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// The same command found neither committed nor committable this often is answered `Internal`.
-const MAX_ATTEMPTS: u8 = 5;
-/// Commands that one batch takes grow no further beyond so much, as the queue counts it.
-const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The consumer whose cursor the lane writes.
 const MAILBOX: &str = "mailbox";
 
@@ -45,28 +40,6 @@ pub struct LaneSettings {
     pub batch_max: usize,
     /// A group with more members than this is a large one, for good.
     pub fanout_limit: u64,
-}
-
-pub(super) struct Command {
-    pub slot: Slot,
-    pub request: Request,
-    pub reply: Responder,
-    attempts: u8,
-}
-
-impl Command {
-    pub fn append(&self) -> Option<&Append> {
-        match &self.request {
-            Request::Append(append) => Some(append),
-            Request::Mark(_) | Request::Block(_) | Request::Typing(_) => None,
-        }
-    }
-
-    pub fn key(&self) -> Option<DuplicateKey<'_>> {
-        let append = self.append()?;
-        let (conversation, sender, temp_id) = (append.conversation, append.sender, append.temp_id.as_str());
-        Some(DuplicateKey { slot: self.slot, conversation, sender, temp_id })
-    }
 }
 
 /// A command that was decided together with the batch: what it is told is true once that is committed.
@@ -83,18 +56,11 @@ enum Verdict {
 
 struct Committer {
     lane: Lane,
-    settings: LaneSettings,
     log: Log,
-    queue: VecDeque<Command>,
+    backlog: Backlog,
     cursors: HashMap<Slot, (Epoch, EventId)>,
     settler: Settler,
     outlets: Outlets,
-    /// Set after the store refused a whole batch: commands go one by one until this many are through, so that a bad one
-    /// fails alone.
-    one_by_one: usize,
-    /// So many at the queue's head were in a batch with a duplicate: they go again among themselves, so that duplicates
-    /// that keep coming in cannot keep them waiting.
-    settling: usize,
 }
 
 /// Runs until `stop`, or until this process is found deposed, which is an error: another incarnation of the node runs.
@@ -109,14 +75,11 @@ pub async fn run(
     let settler = Settler::new(lane.store().clone(), queued_bytes);
     let mut committer = Committer {
         lane,
-        settings,
         log: Log::new(settings.fanout_limit),
-        queue: VecDeque::new(),
+        backlog: Backlog::new(settings.batch_max),
         cursors: HashMap::new(),
         settler,
         outlets,
-        one_by_one: 0,
-        settling: 0,
     };
     let mut received = Vec::new();
     let mut cursors_due = Instant::now() + CURSOR_INTERVAL;
@@ -125,7 +88,7 @@ pub async fn run(
             break Ok(());
         }
         let mut only_cursors = false;
-        if committer.queue.is_empty() {
+        if committer.backlog.is_empty() {
             tokio::select! {
                 // A slot is opened before its first command.
                 biased;
@@ -141,7 +104,7 @@ pub async fn run(
         while let Ok(told) = control.try_recv() {
             committer.told(told, &cursors_waiting);
         }
-        while committer.queue.len() + received.len() < settings.batch_max
+        while committer.backlog.len() + received.len() < settings.batch_max
             && let Ok(queued) = queue.try_recv()
         {
             received.push(queued);
@@ -149,7 +112,7 @@ pub async fn run(
         for queued in received.drain(..) {
             committer.accept(queued);
         }
-        if (!committer.queue.is_empty() || only_cursors)
+        if (!committer.backlog.is_empty() || only_cursors)
             && let Err(deposed) = committer.cycle(&stop).await
         {
             break Err(deposed);
@@ -160,7 +123,7 @@ pub async fn run(
     while let Some(queued) = queue.recv().await {
         committer.accept(queued);
     }
-    for command in std::mem::take(&mut committer.queue) {
+    for command in committer.backlog.take_all() {
         committer.answer(command, Err(Refusal::NotServing));
     }
     committer.settler.finish().await;
@@ -169,10 +132,9 @@ pub async fn run(
 
 impl Committer {
     fn accept(&mut self, queued: Queued) {
-        let Queued { slot, request, reply } = queued;
-        let command = Command { slot, request, reply, attempts: 0 };
-        if self.log.epoch(slot).is_some() {
-            self.queue.push_back(command);
+        let command = Command::from(queued);
+        if self.log.epoch(command.slot).is_some() {
+            self.backlog.push(command);
         } else {
             self.answer(command, Err(Refusal::NotServing));
         }
@@ -194,9 +156,7 @@ impl Committer {
     fn close_slot(&mut self, slot: Slot) {
         self.log.close_slot(slot);
         self.cursors.remove(&slot);
-        let (gone, kept): (VecDeque<_>, _) = self.queue.drain(..).partition(|command| command.slot == slot);
-        self.queue = kept;
-        for command in gone {
+        for command in self.backlog.take_slot(slot) {
             self.answer(command, Err(Refusal::NotServing));
         }
     }
@@ -207,7 +167,7 @@ impl Committer {
 
     /// One commit: of the oldest commands, up to the bounds.
     async fn cycle(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
-        let mut commands = self.take();
+        let mut commands = self.backlog.take();
         let mut details = match self.look_up(&commands).await {
             Ok(details) => details,
             Err(error) => {
@@ -248,32 +208,12 @@ impl Committer {
             };
             awaiting.push(Awaiting { command, verdict });
         }
-        for command in later.into_iter().rev() {
-            self.queue.push_front(command);
-        }
+        self.backlog.back(later);
         if draft.batch.is_empty() {
             self.hand_over(draft, &previous, awaiting).await;
             return Ok(());
         }
         self.commit(draft, previous, awaiting, stop).await
-    }
-
-    fn take(&mut self) -> Vec<Command> {
-        let bound = match (self.one_by_one, mem::take(&mut self.settling)) {
-            (0, 0) => self.settings.batch_max,
-            (0, settling) => settling,
-            (_, _) => {
-                self.one_by_one -= 1;
-                1
-            }
-        };
-        let (mut count, mut bytes) = (0, 0);
-        while count < bound && bytes < BATCH_BYTES_MAX {
-            let Some(command) = self.queue.get(count) else { break };
-            bytes += command.request.cost();
-            count += 1;
-        }
-        self.queue.drain(..count).collect()
     }
 
     /// Everything that deciding these commands needs from the store.
@@ -387,7 +327,7 @@ impl Committer {
             StoreError::SlotsFenced(slots) => {
                 tracing::info!(?slots, "deposed: slots belong to another owner or epoch");
                 metrics::counter!(names::FENCED_BATCHES_TOTAL).increment(1);
-                self.back(commands);
+                self.backlog.back(commands);
                 for slot in slots {
                     self.close_slot(slot);
                 }
@@ -423,23 +363,10 @@ impl Committer {
         self.settler.settle(refused).await;
     }
 
-    /// To the front, in their order.
-    fn back(&mut self, commands: Vec<Command>) {
-        for command in commands.into_iter().rev() {
-            self.queue.push_front(command);
-        }
-    }
-
-    /// To the front, in their order; given up after some attempts that led nowhere.
-    fn requeue(&mut self, commands: Vec<Command>) {
-        for mut command in commands.into_iter().rev() {
-            command.attempts += 1;
-            if command.attempts > MAX_ATTEMPTS {
-                tracing::error!(slot = %command.slot, conversation = %command.request.conversation(), "a command can neither be committed nor found");
-                self.answer(command, Err(Refusal::Internal));
-            } else {
-                self.queue.push_front(command);
-            }
+    fn give_up(&self, commands: Vec<Command>) {
+        for command in commands {
+            tracing::error!(slot = %command.slot, conversation = %command.request.conversation(), "a command can neither be committed nor found");
+            self.answer(command, Err(Refusal::Internal));
         }
     }
 
@@ -451,12 +378,12 @@ impl Committer {
         let without =
             |commands: Vec<(Command, ())>| commands.into_iter().map(|(command, ())| command).collect::<Vec<_>>();
         match answer_known(self.lane.store(), commands, |command, result| self.answer(command, result)).await {
-            Ok(open) if open.len() < count => {
-                self.settling = open.len();
-                self.back(without(open));
-            }
+            Ok(open) if open.len() < count => self.backlog.settle(without(open)),
             // Nothing was found, so a seq or an id was stale: with what is loaded anew it should not be.
-            Ok(open) => self.requeue(without(open)),
+            Ok(open) => {
+                let given_up = self.backlog.try_again(without(open));
+                self.give_up(given_up);
+            }
             Err((commands, error)) => self.refused(without(commands), &error),
         }
     }
@@ -475,8 +402,8 @@ impl Committer {
     fn refused(&mut self, commands: Vec<Command>, error: &StoreError) {
         tracing::warn!(store = %self.lane.store_id(), error = %clock::chain(error), events = commands.len(), "commit refused");
         if commands.len() > 1 && matches!(error, StoreError::Rejected(_)) {
-            self.one_by_one = commands.len();
-            return self.requeue(commands);
+            let given_up = self.backlog.try_one_by_one(commands);
+            return self.give_up(given_up);
         }
         for command in commands {
             self.answer(command, Err(Refusal::StoreUnavailable));

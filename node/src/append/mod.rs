@@ -1,9 +1,11 @@
 //! The append path: a lane per store and share of its slots, each drained by one committer, so that commit order is log
 //! order within a slot.
 //!
-//! [`log`] decides each command from memory (pure), with what [`details`] looked up for it, and gathers what is to be
-//! written in a [`draft`]; the [`driver`] reads and writes the store, answers, and hands on to fan-out.
+//! Commands wait in a [`backlog`]. [`log`] decides each from memory (pure), with what [`details`] looked up for it, and
+//! gathers what is to be written in a [`draft`]; the [`driver`] reads and writes the store, answers, and hands on to
+//! fan-out.
 
+mod backlog;
 mod conversation;
 mod details;
 mod draft;

@@ -14,7 +14,7 @@ use tertulia_wire::cluster::{Answer, Refusal};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::{driver::Command, log::answer_duplicate};
+use super::{backlog::Command, log::answer_duplicate};
 use crate::{
     clock,
     store::{DuplicateKey, Store, StoreError},

@@ -1,5 +1,6 @@
 //! Calls from routers, nodes and operators: who may make them, who carries them out.
 
+mod calls;
 mod conversations;
 mod mailboxes;
 
@@ -26,6 +27,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
+use self::calls::Part;
 use crate::{
     clock,
     fanout::FanoutHandle,
@@ -176,33 +178,32 @@ impl NodeService {
 
 impl Service for NodeService {
     fn call(&self, from: &Connection, trace: Option<TraceId>, call: Call, reply: Responder) {
-        if !may(from.peer(), &call) {
+        let (callers, part) = calls::place(&call);
+        if !callers.include(from.peer()) {
             tracing::warn!(peer = %from.peer(), "a call that this peer may not make");
             return reply.refuse(Refusal::Forbidden);
         }
+        match part {
+            Part::Conversations => self.conversation_call(from, trace, call, reply),
+            Part::Mailboxes => self.mailbox_call(from, trace, call, reply),
+            Part::Cluster => self.cluster_call(from, trace, call, reply),
+        }
+    }
+
+    fn closed(&self, from: &Connection) {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&from.id());
+        if let PeerName::Router(_) = from.peer() {
+            let (mailboxes, id) = (self.shared.mailboxes.clone(), from.id());
+            self.tasks.spawn(async move { mailboxes.connection_closed(id).await });
+        }
+    }
+}
+
+impl NodeService {
+    /// Calls about the map, Raft and the node itself.
+    fn cluster_call(&self, from: &Connection, trace: Option<TraceId>, call: Call, reply: Responder) {
         match call {
             Call::Ping => reply.send(Answer::Ping),
-            Call::Append(_)
-            | Call::Mark(_)
-            | Call::Block(_)
-            | Call::Conversation(_)
-            | Call::Members(_)
-            | Call::Typing(_)
-            | Call::History(_)
-            | Call::Interest(_)
-            | Call::Heads(_) => self.conversation_call(from, trace, call, reply),
-            Call::Attach(_)
-            | Call::Detach { .. }
-            | Call::Sync(_)
-            | Call::Inbox(_)
-            | Call::Blocks(_)
-            | Call::Profiles { .. }
-            | Call::SetProfile(_)
-            | Call::WatchPresence(_)
-            | Call::UnwatchPresence(_)
-            | Call::Deliver(_)
-            | Call::DeliverTyping(_)
-            | Call::Announce(_) => self.mailbox_call(from, trace, call, reply),
             Call::WatchMap { have } => {
                 self.watchers.lock().unwrap_or_else(PoisonError::into_inner).insert(from.id(), from.clone());
                 let current = self.shared.map.borrow().clone();
@@ -227,46 +228,8 @@ impl Service for NodeService {
                 self.spawn(trace, async move { reply.send(initialise(&shared).await.unwrap_or_else(Answer::Refused)) });
             }
             Call::Status => reply.send(Answer::Status(Box::new(self.shared.status()))),
+            _ => reply.refuse(Refusal::Internal),
         }
-    }
-
-    fn closed(&self, from: &Connection) {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&from.id());
-        if let PeerName::Router(_) = from.peer() {
-            let (mailboxes, id) = (self.shared.mailboxes.clone(), from.id());
-            self.tasks.spawn(async move { mailboxes.connection_closed(id).await });
-        }
-    }
-}
-
-/// Which peer may make which call: a router cannot write mailboxes directly, a node cannot pose as an operator.
-fn may(peer: PeerName, call: &Call) -> bool {
-    match call {
-        Call::Ping | Call::WatchMap { .. } | Call::Status => true,
-        Call::Raft(_)
-        | Call::Deliver(_)
-        | Call::DeliverTyping(_)
-        | Call::Interest(_)
-        | Call::Announce(_)
-        | Call::Heads(_) => matches!(peer, PeerName::Node(_)),
-        Call::Propose(_) => matches!(peer, PeerName::Node(_) | PeerName::Operator),
-        Call::Initialise => peer == PeerName::Operator,
-        Call::History(_) => matches!(peer, PeerName::Node(_) | PeerName::Router(_)),
-        Call::Append(_)
-        | Call::Mark(_)
-        | Call::Block(_)
-        | Call::Conversation(_)
-        | Call::Members(_)
-        | Call::Typing(_)
-        | Call::Attach(_)
-        | Call::Detach { .. }
-        | Call::Sync(_)
-        | Call::Inbox(_)
-        | Call::Blocks(_)
-        | Call::Profiles { .. }
-        | Call::SetProfile(_)
-        | Call::WatchPresence(_)
-        | Call::UnwatchPresence(_) => matches!(peer, PeerName::Router(_)),
     }
 }
 

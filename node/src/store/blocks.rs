@@ -1,11 +1,15 @@
 //! The blocks that concern a user, mirrored from direct conversations, and what they decide: who sees whom.
 
-use futures_util::future::try_join_all;
 use tertulia_shard_map::{DirectPair, Epoch, Slot, UserId};
 use tertulia_wire::cluster::BlocksPage;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Store, StoreError, column, conversation_column, place_of, places_by_slot, slot_column, user_column};
+use super::{
+    Store, StoreError, column, conversation_column,
+    look_up::{column_of, wanted_at},
+    slot_column, user_column,
+};
 
 /// Of one slot, by primary key.
 const LOAD: &str = "SELECT want.ord, b.by_user, b.by_other \
@@ -52,25 +56,12 @@ pub struct Sight {
 impl Store {
     /// For each key, in order, what is stored.
     pub async fn load_blocks(&self, keys: &[BlockKey]) -> Result<Vec<StoredBlock>, StoreError> {
-        let client = self.loader().await?;
-        let statement = client.prepare_cached(LOAD).await?;
-        let of_slot = |(slot, places): (Slot, Vec<usize>)| {
-            let (client, statement) = (&client, &statement);
-            async move {
-                let users: Vec<Uuid> = places.iter().map(|&place| user_column(keys[place].user)).collect();
-                let others: Vec<Uuid> = places.iter().map(|&place| user_column(keys[place].other)).collect();
-                let rows = client.query(statement, &[&slot_column(slot), &users, &others]).await?;
-                Ok::<_, StoreError>((places, rows))
-            }
+        let columns = |keys: &[&BlockKey]| {
+            vec![column_of(keys, |key| user_column(key.user)), column_of(keys, |key| user_column(key.other))]
         };
-        let mut found = vec![StoredBlock::default(); keys.len()];
-        for (places, rows) in try_join_all(places_by_slot(keys, |key| key.slot).into_iter().map(of_slot)).await? {
-            for row in rows {
-                found[place_of(&places, row.try_get(0)?)?] =
-                    StoredBlock { by_user: row.try_get(1)?, by_other: row.try_get(2)? };
-            }
-        }
-        Ok(found)
+        let read = |row: &Row| Ok(StoredBlock { by_user: row.try_get(1)?, by_other: row.try_get(2)? });
+        let found = self.look_up(LOAD, keys, |key| key.slot, columns, read).await?;
+        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     /// Whom the user has blocked, in order of the ids, those above `after`.
@@ -142,7 +133,7 @@ impl Store {
             if !row.try_get::<_, bool>(1)? {
                 return Err(StoreError::NotOwner);
             }
-            shared[place_of(&places, row.try_get(0)?)?] = row.try_get(2)?;
+            shared[wanted_at(&places, row.try_get(0)?)?] = row.try_get(2)?;
         }
         Ok(shared)
     }

@@ -9,8 +9,8 @@ use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
-    DIRECT, GROUP, Store, StoreError, WrittenKind, conversation_column, conversation_from, counter, places_by_slot,
-    slot_column, user_from,
+    DIRECT, GROUP, Store, StoreError, WrittenKind, conversation_column, conversation_from, counter,
+    look_up::places_by_slot, slot_column, user_from,
 };
 
 /// Conversations of one slot by primary key.

@@ -1,18 +1,16 @@
 //! What an owner looks up for single commands before it decides them: the messages that they are about, members of large
 //! groups, positions in the log.
 
-use std::collections::BTreeMap;
-
-use futures_util::future::try_join_all;
 use tertulia_shard_map::{ConversationId, EventId, MessageNo, Seq, Slot, UserId};
 use tertulia_wire::{EventKind, Role, limits::REACTIONS_PER_MESSAGE_MAX};
-use tokio_postgres::{Row, types::ToSql};
-use uuid::Uuid;
+use tokio_postgres::Row;
 
 use super::{
     Store, StoreError, StoredMember, column, conversation_column,
     conversations::{event_kind, member, role},
-    counter, event_column, place_of, places_by_slot, slot_column, user_column, user_from,
+    counter, event_column,
+    look_up::column_of,
+    slot_column, user_column, user_from,
 };
 
 /// Of one slot: the message by the leaf's (id), reactions to it by primary key.
@@ -84,16 +82,15 @@ pub struct PositionKey {
 impl Store {
     /// For each key, in order, the event of that id in that conversation.
     pub async fn load_targets(&self, keys: &[TargetKey]) -> Result<Vec<Option<StoredTarget>>, StoreError> {
-        let columns = |places: &[usize]| -> Vec<Box<dyn ToSql + Sync + Send>> {
-            let of = |part: fn(&TargetKey) -> Uuid| places.iter().map(|&place| part(&keys[place])).collect::<Vec<_>>();
+        let columns = |keys: &[&TargetKey]| {
             vec![
-                Box::new(of(|key| conversation_column(key.conversation))),
-                Box::new(of(|key| event_column(key.message))),
-                Box::new(of(|key| user_column(key.user))),
+                column_of(keys, |key| conversation_column(key.conversation)),
+                column_of(keys, |key| event_column(key.message)),
+                column_of(keys, |key| user_column(key.user)),
                 Box::new(i64::from(REACTIONS_PER_MESSAGE_MAX) + 1),
             ]
         };
-        self.look_up(TARGETS, places_by_slot(keys, |key| key.slot), keys.len(), columns, |row| {
+        let read = |row: &Row| {
             Ok(StoredTarget {
                 seq: Seq::new(counter(row.try_get(1)?)),
                 kind: event_kind(row.try_get(2)?)?,
@@ -102,29 +99,31 @@ impl Store {
                 own_emojis: row.try_get(5)?,
                 emojis: row.try_get(6)?,
             })
-        })
-        .await
+        };
+        self.look_up(TARGETS, keys, |key| key.slot, columns, read).await
     }
 
     /// For each key, in order, the present member.
     pub async fn load_members(&self, keys: &[MemberKey]) -> Result<Vec<Option<StoredMember>>, StoreError> {
-        let columns = |places: &[usize]| -> Vec<Box<dyn ToSql + Sync + Send>> {
-            let of = |part: fn(&MemberKey) -> Uuid| places.iter().map(|&place| part(&keys[place])).collect::<Vec<_>>();
-            vec![Box::new(of(|key| conversation_column(key.conversation))), Box::new(of(|key| user_column(key.user)))]
+        let columns = |keys: &[&MemberKey]| {
+            vec![
+                column_of(keys, |key| conversation_column(key.conversation)),
+                column_of(keys, |key| user_column(key.user)),
+            ]
         };
-        self.look_up(MEMBERS_OF, places_by_slot(keys, |key| key.slot), keys.len(), columns, |row| member(row, 1)).await
+        self.look_up(MEMBERS_OF, keys, |key| key.slot, columns, |row| member(row, 1)).await
     }
 
     /// For each key, in order, `message_no` at that seq.
     pub async fn load_positions(&self, keys: &[PositionKey]) -> Result<Vec<Option<MessageNo>>, StoreError> {
-        let columns = |places: &[usize]| -> Vec<Box<dyn ToSql + Sync + Send>> {
-            let conversations: Vec<Uuid> =
-                places.iter().map(|&place| conversation_column(keys[place].conversation)).collect();
-            let seqs: Vec<i64> = places.iter().map(|&place| column(keys[place].seq.get())).collect();
-            vec![Box::new(conversations), Box::new(seqs)]
+        let columns = |keys: &[&PositionKey]| {
+            vec![
+                column_of(keys, |key| conversation_column(key.conversation)),
+                column_of(keys, |key| column(key.seq.get())),
+            ]
         };
         let read = |row: &Row| Ok(MessageNo::new(counter(row.try_get(1)?)));
-        self.look_up(POSITIONS, places_by_slot(keys, |key| key.slot), keys.len(), columns, read).await
+        self.look_up(POSITIONS, keys, |key| key.slot, columns, read).await
     }
 
     /// Present members of a group: owners first, then admins, then the others, each by the length of their standing.
@@ -138,39 +137,5 @@ impl Store {
             Ok(Senior { user: user_from(row.try_get(0)?), role: role(row.try_get(1)?)?, joined_seq })
         };
         rows.iter().map(senior).collect()
-    }
-
-    /// Runs a look-up slot by slot, in one pipeline. The statement takes the slot, then these columns, and answers
-    /// rows that begin with the ordinality of what was wanted.
-    pub(super) async fn look_up<T: Clone>(
-        &self,
-        sql: &str,
-        slots: BTreeMap<Slot, Vec<usize>>,
-        wanted: usize,
-        columns: impl Fn(&[usize]) -> Vec<Box<dyn ToSql + Sync + Send>>,
-        read: impl Fn(&Row) -> Result<T, StoreError>,
-    ) -> Result<Vec<Option<T>>, StoreError> {
-        let mut found = vec![None; wanted];
-        if wanted == 0 {
-            return Ok(found);
-        }
-        let client = self.loader().await?;
-        let statement = client.prepare_cached(sql).await?;
-        let of_slot = |(slot, places): (Slot, Vec<usize>)| {
-            let (client, statement, columns) = (&client, &statement, columns(&places));
-            async move {
-                let slot = slot_column(slot);
-                let mut params: Vec<&(dyn ToSql + Sync)> = vec![&slot];
-                params.extend(columns.iter().map(|column| &**column as &(dyn ToSql + Sync)));
-                let rows = client.query(statement, &params).await?;
-                Ok::<_, StoreError>((places, rows))
-            }
-        };
-        for (places, rows) in try_join_all(slots.into_iter().map(of_slot)).await? {
-            for row in &rows {
-                found[place_of(&places, row.try_get(0)?)?] = Some(read(row)?);
-            }
-        }
-        Ok(found)
     }
 }

@@ -2,11 +2,11 @@
 
 use tertulia_shard_map::{ConversationId, Slot, UserId};
 use tertulia_wire::EventRecord;
-use tokio_postgres::types::ToSql;
-use uuid::Uuid;
+use tokio_postgres::Row;
 
 use super::{
-    Store, StoreError, conversation_column, places_by_slot,
+    Store, StoreError, conversation_column,
+    look_up::column_of,
     record::{RECORD_COLUMNS, record, record_columns},
     user_column,
 };
@@ -39,16 +39,15 @@ pub struct StoredEvent {
 impl Store {
     /// For each key, in order, the event that is committed under it.
     pub async fn find_duplicates(&self, keys: &[DuplicateKey<'_>]) -> Result<Vec<Option<StoredEvent>>, StoreError> {
-        let columns = |places: &[usize]| -> Vec<Box<dyn ToSql + Sync + Send>> {
-            let wanted = || places.iter().map(|&place| &keys[place]);
-            let conversations: Vec<Uuid> = wanted().map(|key| conversation_column(key.conversation)).collect();
-            let senders: Vec<Uuid> = wanted().map(|key| user_column(key.sender)).collect();
-            let temp_ids: Vec<String> = wanted().map(|key| key.temp_id.to_owned()).collect();
-            vec![Box::new(conversations), Box::new(senders), Box::new(temp_ids)]
+        let columns = |keys: &[&DuplicateKey<'_>]| {
+            vec![
+                column_of(keys, |key| conversation_column(key.conversation)),
+                column_of(keys, |key| user_column(key.sender)),
+                column_of(keys, |key| key.temp_id.to_owned()),
+            ]
         };
-        self.look_up(DUPLICATES, places_by_slot(keys, |key| key.slot), keys.len(), columns, |row| {
-            Ok(StoredEvent { record: record(row, 1)?, payload_hash: row.try_get(1 + RECORD_COLUMNS)? })
-        })
-        .await
+        let read =
+            |row: &Row| Ok(StoredEvent { record: record(row, 1)?, payload_hash: row.try_get(1 + RECORD_COLUMNS)? });
+        self.look_up(DUPLICATES, keys, |key| key.slot, columns, read).await
     }
 }

@@ -3,15 +3,12 @@
 //! The rows of large groups that the user is in are not in the pages of [`Store::sync_page`] and [`Store::inbox_page`]
 //! but beside them: what they say of the newest event is old, and the reader derives it anew.
 
-use futures_util::future::try_join_all;
 use tertulia_shard_map::{ConversationId, Epoch, EventId, MessageNo, Rev, Seq, Slot, UserId};
 use tertulia_wire::cluster::{GroupSize, InboxPosition, InboxRow};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-use super::{
-    Store, StoreError, column, conversation_column, counter, place_of, places_by_slot, slot_column, user_column,
-};
+use super::{Store, StoreError, column, conversation_column, counter, look_up::column_of, slot_column, user_column};
 
 macro_rules! row_columns {
     () => {
@@ -111,52 +108,29 @@ pub struct InboxPage {
 impl Store {
     /// For each key, in order, its row.
     pub async fn load_inbox_rows(&self, keys: &[InboxKey]) -> Result<Vec<Option<StoredInboxRow>>, StoreError> {
-        let client = self.loader().await?;
-        let statement = client.prepare_cached(ROWS).await?;
-        let of_slot = |(slot, places): (Slot, Vec<usize>)| {
-            let (client, statement) = (&client, &statement);
-            async move {
-                let users: Vec<Uuid> = places.iter().map(|&place| user_column(keys[place].user)).collect();
-                let conversations: Vec<Uuid> =
-                    places.iter().map(|&place| conversation_column(keys[place].conversation)).collect();
-                let rows = client.query(statement, &[&slot_column(slot), &users, &conversations]).await?;
-                Ok::<_, StoreError>((places, rows))
-            }
+        let columns = |keys: &[&InboxKey]| {
+            vec![
+                column_of(keys, |key| user_column(key.user)),
+                column_of(keys, |key| conversation_column(key.conversation)),
+            ]
         };
-        let mut found = vec![None; keys.len()];
-        for (places, rows) in try_join_all(places_by_slot(keys, |key| key.slot).into_iter().map(of_slot)).await? {
-            for row in rows {
-                found[place_of(&places, row.try_get(0)?)?] = Some(inbox_row(&row, 1)?);
-            }
-        }
-        Ok(found)
+        self.look_up(ROWS, keys, |key| key.slot, columns, |row| inbox_row(row, 1)).await
     }
 
     /// For each user, in order, the head of the mailbox.
     pub async fn load_mailboxes(&self, users: &[(Slot, UserId)]) -> Result<Vec<MailboxHead>, StoreError> {
-        let client = self.loader().await?;
-        let statement = client.prepare_cached(MAILBOXES).await?;
-        let of_slot = |(slot, places): (Slot, Vec<usize>)| {
-            let (client, statement) = (&client, &statement);
-            async move {
-                let ids: Vec<Uuid> = places.iter().map(|&place| user_column(users[place].1)).collect();
-                let rows = client.query(statement, &[&slot_column(slot), &ids]).await?;
-                Ok::<_, StoreError>((places, rows))
-            }
+        let columns = |users: &[&(Slot, UserId)]| vec![column_of(users, |(_, user)| user_column(*user))];
+        let read = |row: &Row| {
+            let large: Option<Vec<Uuid>> = row.try_get(2)?;
+            let joined: Option<Vec<i64>> = row.try_get(3)?;
+            let large = large.unwrap_or_default().into_iter().zip(joined.unwrap_or_default());
+            Ok(MailboxHead {
+                rev: rev(row.try_get(1)?),
+                large: large.map(|(id, seq)| (conversation(id), Seq::new(counter(seq)))).collect(),
+            })
         };
-        let mut heads = vec![MailboxHead::default(); users.len()];
-        for (places, rows) in try_join_all(places_by_slot(users, |user| user.0).into_iter().map(of_slot)).await? {
-            for row in rows {
-                let large: Option<Vec<Uuid>> = row.try_get(2)?;
-                let joined: Option<Vec<i64>> = row.try_get(3)?;
-                let large = large.unwrap_or_default().into_iter().zip(joined.unwrap_or_default());
-                heads[place_of(&places, row.try_get(0)?)?] = MailboxHead {
-                    rev: rev(row.try_get(1)?),
-                    large: large.map(|(id, seq)| (conversation(id), Seq::new(counter(seq)))).collect(),
-                };
-            }
-        }
-        Ok(heads)
+        let found = self.look_up(MAILBOXES, users, |(slot, _)| *slot, columns, read).await?;
+        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     /// The rows of a mailbox that changed after `after`, least recently changed first.

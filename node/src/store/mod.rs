@@ -13,11 +13,12 @@ mod history;
 mod inbox;
 mod lane;
 mod log;
+mod look_up;
 mod profiles;
 mod record;
 mod schema;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use tertulia_shard_map::{ClusterId, ConversationId, EventId, Incarnation, NodeId, Slot, SlotCount, StoreId, UserId};
@@ -213,22 +214,6 @@ fn writer_name(writer: Writer) -> String {
 /// The same, for all incarnations of a node, as a LIKE pattern.
 fn writer_pattern(node: i64) -> String {
     format!("tertulia node-{node} i%")
-}
-
-/// The places of the items in the list, slot by slot. A look-up names one slot, by which Postgres prunes the partitions
-/// when it plans; over several it would plan, and lock, all of them. The look-ups of all slots go out in one pipeline.
-fn places_by_slot<T>(items: &[T], slot: impl Fn(&T) -> Slot) -> BTreeMap<Slot, Vec<usize>> {
-    let mut places: BTreeMap<Slot, Vec<usize>> = BTreeMap::new();
-    for (place, item) in items.iter().enumerate() {
-        places.entry(slot(item)).or_default().push(place);
-    }
-    places
-}
-
-/// Where in the whole list the item of an ordinality (from 1) of one slot's look-up stands.
-fn place_of(places: &[usize], ordinality: i64) -> Result<usize, StoreError> {
-    let place = usize::try_from(ordinality - 1).ok().and_then(|at| places.get(at));
-    place.copied().ok_or(StoreError::Unreadable("ordinality"))
 }
 
 fn slot_column(slot: Slot) -> i32 {

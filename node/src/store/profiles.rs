@@ -1,12 +1,11 @@
 //! Profiles: a user's name and avatar, and what others may know of the user.
 
-use futures_util::future::try_join_all;
 use tertulia_shard_map::{Epoch, Slot, UserId};
 use tertulia_wire::cluster::ProfileRecord;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Store, StoreError, column, place_of, places_by_slot, slot_column, user_column};
+use super::{Store, StoreError, column, look_up::column_of, slot_column, user_column};
 
 macro_rules! profile_columns {
     () => {
@@ -67,25 +66,12 @@ impl Store {
 
     /// For each user, in order, the profile.
     pub async fn load_profiles(&self, users: &[(Slot, UserId)]) -> Result<Vec<Option<StoredProfile>>, StoreError> {
-        let client = self.loader().await?;
-        let statement = client.prepare_cached(LOAD).await?;
-        let of_slot = |(slot, places): (Slot, Vec<usize>)| {
-            let (client, statement) = (&client, &statement);
-            async move {
-                let ids: Vec<Uuid> = places.iter().map(|&place| user_column(users[place].1)).collect();
-                let rows = client.query(statement, &[&slot_column(slot), &ids]).await?;
-                Ok::<_, StoreError>((places, rows))
-            }
+        let columns = |users: &[&(Slot, UserId)]| vec![column_of(users, |(_, user)| user_column(*user))];
+        let read = |row: &Row| {
+            let name_from = if row.try_get(1)? { NameFrom::Own } else { NameFrom::Token };
+            Ok(StoredProfile { record: record(row, 2)?, name_from })
         };
-        let mut found = vec![None; users.len()];
-        for (places, rows) in try_join_all(places_by_slot(users, |user| user.0).into_iter().map(of_slot)).await? {
-            for row in rows {
-                let name_from = if row.try_get(1)? { NameFrom::Own } else { NameFrom::Token };
-                found[place_of(&places, row.try_get(0)?)?] =
-                    Some(StoredProfile { record: record(&row, 2)?, name_from });
-            }
-        }
-        Ok(found)
+        self.look_up(LOAD, users, |(slot, _)| *slot, columns, read).await
     }
 }
 

@@ -34,45 +34,16 @@ pub struct NewMessage {
     mentions: Vec<UserId>,
 }
 
-/// What a message has from now on, all of it, as in a new one.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewContent {
-    temp_id: String,
-    content: Option<String>,
-    ciphertext: Option<String>,
-    nonce: Option<String>,
-    tag: Option<String>,
-    key_version: Option<String>,
-    algorithm: Option<String>,
-    reply_to: Option<EventId>,
-    #[serde(default)]
-    attachments: Vec<FileAttachment>,
-    #[serde(default)]
-    mentions: Vec<UserId>,
+impl PartialSchema for NewMessage {
+    fn schema() -> RefOr<Schema> {
+        Schema::OneOf(schemas::message()).into()
+    }
 }
 
-macro_rules! messages {
-    ($($body:ident($description:literal),)*) => {
-        $(
-            impl PartialSchema for $body {
-                fn schema() -> RefOr<Schema> {
-                    Schema::OneOf(schemas::message($description)).into()
-                }
-            }
-
-            impl ToSchema for $body {
-                fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-                    schemas.push((FileAttachment::name().into_owned(), FileAttachment::schema()));
-                }
-            }
-        )*
-    };
-}
-
-messages! {
-    NewMessage("A message: plain text, or encrypted, or attachments."),
-    NewContent("What a message has from now on, all of it, as in a new one."),
+impl ToSchema for NewMessage {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((FileAttachment::name().into_owned(), FileAttachment::schema()));
+    }
 }
 
 /// A reaction, or the end of one.
@@ -160,12 +131,13 @@ impl NewMessage {
         self.command(None, Some(user))
     }
 
-    fn command(self, conversation_id: Option<ConversationId>, to: Option<UserId>) -> Command {
+    /// All of what that message has from now on.
+    pub fn in_place_of(self, conversation_id: ConversationId, message_id: EventId) -> Command {
         let Self { temp_id, content, ciphertext, nonce, tag, key_version, algorithm, reply_to, attachments, mentions } =
             self;
-        Command::Send(SendMessage {
+        Command::Edit(EditMessage {
             conversation_id,
-            to,
+            message_id,
             temp_id,
             content,
             ciphertext,
@@ -178,15 +150,13 @@ impl NewMessage {
             mentions,
         })
     }
-}
 
-impl NewContent {
-    pub fn of(self, conversation_id: ConversationId, message_id: EventId) -> Command {
+    fn command(self, conversation_id: Option<ConversationId>, to: Option<UserId>) -> Command {
         let Self { temp_id, content, ciphertext, nonce, tag, key_version, algorithm, reply_to, attachments, mentions } =
             self;
-        Command::Edit(EditMessage {
+        Command::Send(SendMessage {
             conversation_id,
-            message_id,
+            to,
             temp_id,
             content,
             ciphertext,

@@ -67,7 +67,7 @@ pub fn emoji() -> ObjectBuilder {
 }
 
 /// The body of a message, by what it consists of. Each form allows `null` for the fields of the others.
-pub fn message(description: &str) -> OneOf {
+pub fn message() -> OneOf {
     let content = text(limits::CONTENT_BYTES).description(Some("Plain text.")).examples(["¿Qué tal?"]);
     let sealed = || {
         [
@@ -105,7 +105,7 @@ pub fn message(description: &str) -> OneOf {
         .item(rest(all_null(plain)))
         .item(rest(encrypted))
         .item(rest(all_null(files)))
-        .description(Some(description))
+        .description(Some("A message: plain text, or encrypted, or attachments."))
         .build()
 }
 

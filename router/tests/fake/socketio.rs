@@ -122,7 +122,7 @@ impl SocketIoClient {
     }
 
     /// The next packet, pings answered. `Err` with the close code where the connection ends.
-    async fn packet(&mut self) -> Result<Packet, Option<u16>> {
+    pub async fn packet(&mut self) -> Result<Packet, Option<u16>> {
         loop {
             match self.socket.next().await {
                 Some(Ok(Message::Text(text))) if text == "2" => self.say("3").await,

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tertulia_shard_map::{DirectPair, UserId};
 use tertulia_test_support::{
     Cluster, Device, Member,
+    actor::{Actor, Skin},
     client::{Closed, message},
     eventually,
 };
-use tertulia_wire::client::{CloseCode, Command};
+use tertulia_wire::client::{CloseCode, Command, Push};
 use tokio::{sync::watch, task::JoinHandle};
 
 const PAIRS: u32 = 6;
@@ -88,4 +89,38 @@ async fn stopping_a_router_sends_everybody_to_the_other_and_loses_nothing() {
     let (mut ana, mut bea) = (cluster.connect(1, "a0").await, cluster.connect(2, "b0").await);
     let sent = ana.send(bea.user(), "back", "here again").await;
     eventually("the message to arrive", async || (bea.new_message().await == sent).then_some(())).await;
+}
+
+#[tokio::test]
+async fn whatever_a_client_speaks_it_is_told_to_go_and_goes_on_at_the_other_router() {
+    let cluster = Cluster::builder().start().await;
+    let mut bea = cluster.connect(2, "bea").await;
+    let mut actors = Vec::new();
+    for (number, skin) in Skin::ALL.into_iter().filter(|skin| skin.is_live()).enumerate() {
+        let mut actor = Actor::connect(&cluster, 1, &format!("ana{number}"), skin).await;
+        let sent = actor.send(bea.user(), "before", "I am about to move").await;
+        let (_, rev) = actor.sync(tertulia_shard_map::Rev::ZERO).await;
+        actors.push((actor, sent, rev));
+    }
+    let status = cluster.terminate(Member::Router(1)).await;
+    assert!(status.success(), "a stop that was asked for: {status}");
+
+    for (mut actor, sent, rev) in actors {
+        let (user, skin) = (actor.user(), actor.skin());
+        let told = actor.pushes_until_closed().await;
+        let goaways = told.iter().filter(|push| matches!(push, Push::GoAway(_))).count();
+        assert_eq!(goaways, 1, "{skin}: {told:?}");
+        // The session is gone on its node as well, so this finds nobody.
+        let missed = bea.send(user, &format!("to {user}"), "and while you moved?").await;
+        assert_eq!(missed.conversation_id, sent.conversation_id);
+
+        let mut again = Actor::connect(&cluster, 2, actor.name(), skin).await;
+        eventually("the list to say what was missed", async || {
+            let (rows, _) = again.sync(rev).await;
+            rows.iter().any(|row| row.last_seq == missed.seq && row.unread == 1).then_some(())
+        })
+        .await;
+        assert_eq!(again.history(sent.conversation_id).await, [sent, missed], "{skin}");
+    }
+    cluster.assert_no_errors();
 }

@@ -35,20 +35,8 @@ fn seed() -> u64 {
 }
 
 fn edit(message: &Event, temp_id: String) -> Command {
-    Command::Edit(EditMessage {
-        conversation_id: message.conversation_id,
-        message_id: message.id,
-        content: Some(format!("{temp_id}: better said")),
-        temp_id,
-        ciphertext: None,
-        nonce: None,
-        tag: None,
-        key_version: None,
-        algorithm: None,
-        reply_to: None,
-        attachments: Vec::new(),
-        mentions: Vec::new(),
-    })
+    let content = format!("{temp_id}: better said");
+    Command::Edit(EditMessage::plain(message.conversation_id, message.id, temp_id, content))
 }
 
 fn delete(message: &Event, temp_id: String) -> Command {

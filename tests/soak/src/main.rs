@@ -49,6 +49,10 @@ pub struct Options {
     /// of what another machine can: half of the acked/s of `scripts/bench` without --rate.
     #[arg(long, default_value_t = 6000.0, value_parser = parse_rate)]
     rate: f64,
+    /// Of a hundred events that were asked for: how many must be acked while people still send. With fewer the run has not
+    /// shown what it was to show.
+    #[arg(long, default_value_t = 95.0, value_parser = parse_percent)]
+    acked_percent_min: f64,
     /// People, in pairs.
     #[arg(long, default_value_t = 400, value_parser = parse_people)]
     people: u32,
@@ -82,6 +86,11 @@ fn parse_minutes(text: &str) -> Result<f64, String> {
 fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.1..=1_000_000.0).contains(&rate) { Ok(rate) } else { Err("want 0.1 to 1000000".to_owned()) }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=100.0).contains(&percent) { Ok(percent) } else { Err("want 0 to 100".to_owned()) }
 }
 
 fn parse_people(text: &str) -> Result<u32, String> {

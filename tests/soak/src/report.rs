@@ -22,9 +22,6 @@ const CHECKED: [Invariant; 7] = [
     Invariant::OwnWritesAreRead,
     Invariant::InboxIsTheFold,
 ];
-/// Of the rate that was asked for: with less the run has not shown what it was to show.
-const RATE_KEPT_SHARE: f64 = 0.95;
-
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Names the run's people: `soak-RUN-0` and so on.
@@ -119,11 +116,11 @@ impl Report {
             unexpected,
             violations,
         };
-        report.faults = report.judge();
+        report.faults = report.judge(options);
         report
     }
 
-    fn judge(&self) -> Vec<String> {
+    fn judge(&self, options: &Options) -> Vec<String> {
         let mut faults = Vec::new();
         for invariant in CHECKED {
             let count = self.violations.count(invariant);
@@ -137,7 +134,7 @@ impl Report {
         if self.unexpected_errors > 0 {
             faults.push(format!("{} errors that nobody had given cause for", self.unexpected_errors));
         }
-        if self.acked_per_s < self.rate * RATE_KEPT_SHARE {
+        if self.acked_per_s < self.rate * options.acked_percent_min / 100.0 {
             faults.push(format!("the rate was not kept: {} a second of {}", self.acked_per_s, self.rate));
         }
         for course in self.memory.iter().filter(|course| course.verdict.is_a_fault()) {

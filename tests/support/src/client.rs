@@ -274,6 +274,12 @@ impl Client {
         self.closed.clone().expect("just seen")
     }
 
+    /// What is pushed until the router closes the session.
+    pub async fn pushes_until_closed(&mut self) -> Vec<Push> {
+        self.closed().await;
+        self.pushes.drain(..).collect()
+    }
+
     /// Closes properly.
     pub async fn close(mut self) {
         let _ = self.socket.close(None).await;

@@ -71,6 +71,26 @@ pub struct EditMessage {
     pub mentions: Vec<UserId>,
 }
 
+impl EditMessage {
+    /// A message that is nothing but this text from now on.
+    pub fn plain(conversation_id: ConversationId, message_id: EventId, temp_id: String, content: String) -> Self {
+        Self {
+            conversation_id,
+            message_id,
+            temp_id,
+            content: Some(content),
+            ciphertext: None,
+            nonce: None,
+            tag: None,
+            key_version: None,
+            algorithm: None,
+            reply_to: None,
+            attachments: Vec::new(),
+            mentions: Vec::new(),
+        }
+    }
+}
+
 /// `dm:delete`: an own message, or another's for an admin of the group, loses its content, for everybody and for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

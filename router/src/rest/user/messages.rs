@@ -5,7 +5,7 @@ use tertulia_wire::client::{Ack, Command, DeleteMessage, HistoryPage, HistoryQue
 
 use crate::rest::{
     Problem,
-    bodies::{NewContent, NewMessage, NewReaction, Reached},
+    bodies::{NewMessage, NewReaction, Reached},
     caller::AsUser,
     extract::{Body, Path, Query},
     params::{ConversationPath, HistoryParams, MessagePath, OnceParams, UserPath},
@@ -58,15 +58,16 @@ pub async fn send_direct_message(
 
 /// Edit a message
 ///
-/// One's own: it has the new content from now on. `message` of the answer is the event that says so.
+/// One's own: it has all of the new content, and nothing of the old, from now on. `message` of the answer is the event
+/// that says so.
 #[utoipa::path(put, path = "/v1/conversations/{conversation_id}/messages/{message_id}", tag = "Messages",
-    params(MessagePath), request_body = NewContent, responses((status = 200, description = "The event", body = Ack)))]
+    params(MessagePath), request_body = NewMessage, responses((status = 200, description = "The event", body = Ack)))]
 pub async fn edit_message(
     user: AsUser,
     Path(path): Path<MessagePath>,
-    Body(body): Body<NewContent>,
+    Body(body): Body<NewMessage>,
 ) -> Result<Json<Ack>, Problem> {
-    user.command(body.of(path.conversation_id, path.message_id)).await.map(Json)
+    user.command(body.in_place_of(path.conversation_id, path.message_id)).await.map(Json)
 }
 
 /// Delete a message

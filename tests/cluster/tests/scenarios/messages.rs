@@ -16,20 +16,7 @@ use tertulia_wire::{
 use super::stage::Stage;
 
 pub fn edit(event: &Event, temp_id: &str, content: &str) -> Command {
-    Command::Edit(EditMessage {
-        conversation_id: event.conversation_id,
-        message_id: event.id,
-        temp_id: temp_id.into(),
-        content: Some(content.into()),
-        ciphertext: None,
-        nonce: None,
-        tag: None,
-        key_version: None,
-        algorithm: None,
-        reply_to: None,
-        attachments: Vec::new(),
-        mentions: Vec::new(),
-    })
+    Command::Edit(EditMessage::plain(event.conversation_id, event.id, temp_id.into(), content.into()))
 }
 
 pub fn delete(event: &Event, temp_id: &str) -> Command {

@@ -136,20 +136,10 @@ impl Talk {
             }
             What::Add => Command::AddMembers(MembersChange { conversation_id, temp_id, user_ids: guest() }),
             What::Remove => Command::RemoveMembers(MembersChange { conversation_id, temp_id, user_ids: guest() }),
-            What::Edit => Command::Edit(EditMessage {
-                conversation_id,
-                message_id,
-                temp_id,
-                content: Some(self.world.text(self.me, number)),
-                ciphertext: None,
-                nonce: None,
-                tag: None,
-                key_version: None,
-                algorithm: None,
-                reply_to: None,
-                attachments: Vec::new(),
-                mentions: Vec::new(),
-            }),
+            What::Edit => {
+                let content = self.world.text(self.me, number);
+                Command::Edit(EditMessage::plain(conversation_id, message_id, temp_id, content))
+            }
             What::Delete => Command::Delete(DeleteMessage { conversation_id, message_id, temp_id }),
             What::React => {
                 let (emoji, change) = (EMOJI[number % EMOJI.len()].to_owned(), ReactionChange::Add);

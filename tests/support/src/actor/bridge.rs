@@ -32,6 +32,12 @@ pub struct Bridge {
     pushes: VecDeque<Push>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Connected,
+    Disconnected,
+}
+
 /// The reply to the connection itself.
 const CONNECTED: CommandId = 0;
 
@@ -87,7 +93,7 @@ impl Bridge {
                 if let Some(reply) = self.replies.remove(&id) {
                     return reply;
                 }
-                self.receive().await;
+                self.receive_connected().await;
             }
         })
         .await
@@ -99,7 +105,7 @@ impl Bridge {
                 if let Some(push) = self.pushes.pop_front() {
                     return push;
                 }
-                self.receive().await;
+                self.receive_connected().await;
             }
         })
         .await
@@ -110,16 +116,32 @@ impl Bridge {
         self.pushes.drain(..).collect()
     }
 
+    /// What comes until the server ends the connection.
+    pub async fn pushes_until_closed(&mut self) -> Vec<Push> {
+        within("the Socket.IO client to be disconnected", DEADLINE, async {
+            while self.receive().await == State::Connected {}
+        })
+        .await;
+        self.pushes.drain(..).collect()
+    }
+
     pub async fn close(mut self) {
         drop(self.commands);
         let _ = within("the bridge to end", DEADLINE, self.child.wait()).await;
     }
 
-    async fn receive(&mut self) {
+    async fn receive_connected(&mut self) {
+        assert_eq!(self.receive().await, State::Connected, "the Socket.IO client was disconnected");
+    }
+
+    async fn receive(&mut self) -> State {
         let line = self.lines.next_line().await.expect("the bridge's output can be read");
         let Some(line) = line else { panic!("the Socket.IO client has ended") };
         let envelope: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        assert_ne!(envelope["type"], "disconnected", "the Socket.IO client was disconnected: {line}");
+        if envelope["type"] == "disconnected" {
+            println!("{line}");
+            return State::Disconnected;
+        }
         for item in decode_outbound(Format::Json, line.as_bytes()).unwrap_or_else(|error| panic!("{error}: {line}")) {
             match item {
                 Outbound::Reply { id: Some(id), reply } => drop(self.replies.insert(id, reply)),
@@ -127,6 +149,7 @@ impl Bridge {
                 Outbound::Push(push) => self.pushes.push_back(push),
             }
         }
+        State::Connected
     }
 }
 

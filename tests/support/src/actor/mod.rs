@@ -223,6 +223,15 @@ impl Actor {
         }
     }
 
+    /// What a live device is told until the router ends its session.
+    pub async fn pushes_until_closed(&mut self) -> Vec<Push> {
+        match &mut self.device {
+            Device::Native(client) => client.pushes_until_closed().await,
+            Device::SocketIo(bridge) => bridge.pushes_until_closed().await,
+            Device::Rest(_) => panic!("REST has no session"),
+        }
+    }
+
     /// The first push that `wanted` takes; those before it are dropped.
     pub async fn hear<T>(&mut self, mut wanted: impl FnMut(&Push) -> Option<T>) -> T {
         loop {
