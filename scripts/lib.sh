@@ -240,7 +240,9 @@ stop_process() {
 read_endpoints() {
     NODES=() ROUTERS=() DATABASES=()
     declare -gA ADDRESS
-    local kind id rest
+    local endpoints kind id rest
+    # What is wrong with the configuration, it says itself.
+    endpoints=$(ctl endpoints) || exit 1
     while read -r kind id rest; do
         case $kind in
             node) NODES+=("$id") ADDRESS[node-$id]=$rest ;;
@@ -248,7 +250,7 @@ read_endpoints() {
             store) read -r PG_HOST PG_PORT PG_USER database <<<"$rest" && DATABASES+=("$database") ;;
             redis) REDIS_ADDRESS=$id ;;
         esac
-    done < <(ctl endpoints)
+    done <<<"$endpoints"
     [[ ${#NODES[@]} -gt 0 && ${#ROUTERS[@]} -gt 0 ]] || die "no nodes or no routers in $CONFIG"
 }
 

@@ -30,7 +30,7 @@ pub fn make(args: &ApiKeyArgs) -> String {
 fn text(name: &str, secret: [u8; 32]) -> String {
     let key = format!("{PREFIX}{}", hex(&secret));
     let hash = hex(&Sha256::digest(&key));
-    format!("{key}\n\n# cluster.toml, for every router:\n[auth.api_keys]\n{name} = \"{hash}\"\n")
+    format!("{key}\n\n# Below [auth.api_keys] in the cluster.toml of every router:\n{name} = \"{hash}\"\n")
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -20,8 +20,8 @@ pub const BODY_BYTES: usize = tertulia_wire::limits::CLIENT_FRAME_BYTES;
 /// limit.
 const BODY_READ: Duration = Duration::from_secs(4);
 
-/// 2^53.
-const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
+/// 2^63: below it a whole `f64` is an `i64`, which every number of a body is.
+const I64_BELOW: f64 = 9_223_372_036_854_775_808.0;
 
 /// The ids in the path.
 pub struct Path<T>(pub T);
@@ -125,8 +125,7 @@ fn with_integers(mut value: Value) -> Option<Value> {
     fn change(value: &mut Value) -> bool {
         match value {
             Value::Number(number) => {
-                // Above 2^53 a fraction may have been lost.
-                let whole = number.as_f64().filter(|it| number.is_f64() && it.fract() == 0.0 && it.abs() < EXACT_BELOW);
+                let whole = number.as_f64().filter(|it| number.is_f64() && it.fract() == 0.0 && it.abs() < I64_BELOW);
                 if let Some(whole) = whole {
                     *value = Value::from(whole as i64);
                 }
@@ -150,7 +149,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Inner {
         #[expect(dead_code, reason = "only its form matters")]
-        size: u32,
+        size: u64,
     }
 
     #[derive(Debug, Deserialize)]
@@ -171,6 +170,8 @@ mod tests {
         assert!(refusal(r#"{"items": [], "more": 1}"#).contains("more"));
         assert!(refusal("{}").contains("items"));
         assert!(read::<Outer>(br#"{"items": [{"size": 1.0}, {"size": 2e2}]}"#).is_ok(), "an integer to JSON");
+        assert!(read::<Outer>(br#"{"items": [{"size": 9007199254740992.0}]}"#).is_ok(), "2^53 too");
+        assert!(refusal(r#"{"items": [{"size": 9223372036854775808.0}]}"#).contains("`items[0].size`"));
         assert!(refusal(r#"{"items": [{"size": 1.5}]}"#).contains("`items[0].size`"));
         assert!(refusal(r#"{"items": [{"size": -1.0}]}"#).contains("`items[0].size`"));
     }

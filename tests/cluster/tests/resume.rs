@@ -72,12 +72,15 @@ fn is_message(event: &&Event) -> bool {
     event.kind == ClientEventKind::Message
 }
 
+/// Of the device that comes and goes, at least: on a slow machine the others are done before.
+const SESSIONS_MIN: u32 = 4;
+
 /// Comes and goes, and speaks the while, also where it is not connected.
 fn wander(mut phone: Device, places: [ConversationId; 2], seed: u64, go: watch::Receiver<bool>) -> JoinHandle<Device> {
     tokio::spawn(async move {
         let mut dice = StdRng::seed_from_u64(seed);
         let mut number = 0;
-        while *go.borrow() {
+        while *go.borrow() || phone.welcomes() < SESSIONS_MIN {
             match dice.random_range(0..10) {
                 0 => phone.leave(Leaving::Drop).await,
                 1 => phone.leave(Leaving::Close).await,
@@ -230,7 +233,6 @@ async fn who_comes_and_goes_ends_with_what_everybody_has() {
         let fresh = all_the_same(&cluster, &names[3], &mut phone, &mut laptop).await;
         phone.refused().iter().for_each(|error| expected(error.code));
         println!("round {round}: {} sessions, {} acked, at rev {}", phone.welcomes(), phone.acked().len(), phone.rev());
-        assert!(phone.welcomes() > 3, "it did come and go");
         assert_eq!((laptop.welcomes(), laptop.resyncs()), (1, 0), "it never left");
 
         // And the others have it too, but for whose reactions are one's own.
