@@ -3,11 +3,13 @@
 //!
 //! A request's way through the modules: [`service`] takes a call off the wire and finds the slot in [`slots`];
 //! [`append`] commits events in groups; [`fanout`] tails the committed log and sends it to the mailboxes of the members;
-//! [`mailbox`] pushes to attached sessions and folds inbox rows. All SQL is in [`store`]; all of openraft in [`raft`].
+//! [`mailbox`] pushes to attached sessions and folds inbox rows. [`controller`] watches who is alive and gives slots to others. All SQL is in
+//! [`store`]; all of openraft in [`raft`].
 
 pub mod admin;
 pub mod append;
 mod clock;
+pub mod controller;
 mod entry;
 pub mod fanout;
 mod generations;

@@ -16,6 +16,8 @@ pub const ATTACHED_SESSIONS: &str = "tertulia_node_attached_sessions";
 pub const PRESENCE_FAILURES_TOTAL: &str = "tertulia_node_presence_failures_total";
 pub const SLOTS_OWNED: &str = "tertulia_node_slots_owned";
 pub const SLOTS_SERVING: &str = "tertulia_node_slots_serving";
+pub const NODES_ABSENT: &str = "tertulia_node_nodes_absent";
+pub const SLOTS_REASSIGNED_TOTAL: &str = "tertulia_node_slots_reassigned_total";
 
 /// Gives every metric its description, for the scraper.
 pub fn describe() {
@@ -40,5 +42,11 @@ pub fn describe() {
     describe_gauge!(ATTACHED_SESSIONS, Unit::Count, "Sessions attached to mailboxes of this node");
     describe_counter!(PRESENCE_FAILURES_TOTAL, Unit::Count, "Writes of who is online that Redis did not take");
     describe_gauge!(SLOTS_OWNED, Unit::Count, "Slots that the map gives to this incarnation of the node");
+    describe_gauge!(NODES_ABSENT, Unit::Count, "Nodes that this one has not heard for node.node_timeout_ms");
+    describe_counter!(
+        SLOTS_REASSIGNED_TOTAL,
+        Unit::Count,
+        "Slots to which this node, leading, has given another owner, by why: take-over or balance"
+    );
     describe_gauge!(SLOTS_SERVING, Unit::Count, "Slots that this node has taken over in their store, and serves");
 }

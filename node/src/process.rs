@@ -17,6 +17,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use crate::{
     admin::{self, Admin},
     append::{self, LaneHandle, LaneSettings, Outlets},
+    controller::Controller,
     fanout::{self, COMMITTED_CHANNEL, Fanout, FanoutHandle, TYPING_CHANNEL},
     mailbox::{self, FolderSettings, MailboxParts},
     metrics,
@@ -119,6 +120,11 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
     };
     supervisor.spawn(TaskSpec::fatal("slots"), slots::run(keeper, raft.map(), token.clone()));
 
+    let controller = Controller::new(node, raft.clone(), Duration::from_millis(tuning.node_timeout_ms));
+    let pulses = controller.pulses();
+    supervisor.spawn(TaskSpec::fatal("heartbeats"), controller.clone().beat(token.clone()));
+    supervisor.spawn(TaskSpec::fatal("controller"), controller.clone().run(token.clone()));
+
     let parts = Parts {
         node,
         config: config.clone(),
@@ -129,6 +135,7 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
         fanout,
         peers,
         stores,
+        pulses,
     };
     let service = NodeService::new(parts);
     supervisor.spawn(TaskSpec::fatal("map watchers").abort_last(), service.push_maps());
@@ -143,7 +150,12 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
     let admin = Admin { writer, map: raft.map(), table, metrics: rendered };
     supervisor.spawn(TaskSpec::fatal("admin"), admin::run(admin, admin_listener, token));
 
-    let reason = supervisor.run_until_shutdown(Duration::from_millis(tuning.drain_ms)).await?;
+    let reason = supervisor.wait_for_end().await?;
+    if matches!(reason, ExitReason::Signal(_)) {
+        controller.hand_over().await;
+    }
+    supervisor.drain(Duration::from_millis(tuning.drain_ms)).await;
+    let reason = supervisor.outcome(reason);
     raft.shutdown().await;
     endpoint.close().await;
     Ok(reason)

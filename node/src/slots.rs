@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    future::pending,
     sync::Arc,
     time::Duration,
 };
@@ -27,6 +28,8 @@ use crate::{
 
 /// Migrations, partitions and the fence of all slots of a store.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same where no slot waits for it.
+const PREPARE_AHEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a take-over that a store did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -101,18 +104,41 @@ pub async fn run(
     loop {
         let current = map.borrow_and_update().clone();
         let complete = match current {
-            Some(current) => keeper.follow(&current, &mut held, &mut prepared).await?,
+            Some(ref current) => keeper.follow(current, &mut held, &mut prepared).await?,
             None => true,
+        };
+        let prepare_ahead = async {
+            if let Some(current) = current.as_ref().filter(|_| complete) {
+                keeper.prepare_ahead(current, &mut prepared).await;
+            }
+            pending::<()>().await;
         };
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             changed = map.changed() => changed?,
             () = sleep(RETRY_PAUSE), if !complete => {}
+            // Ends with the next map, which goes first.
+            () = prepare_ahead => {}
         }
     }
 }
 
 impl Keeper {
+    /// The other stores of the map as well, so that a take-over there need not. What fails is tried again when it is needed.
+    async fn prepare_ahead(&self, map: &ShardMap, prepared: &mut HashSet<StoreId>) {
+        let stamp = Stamp { cluster: map.cluster(), slots: map.slot_count() };
+        for (&id, store) in self.stores.iter().filter(|(id, _)| map.store(**id).is_some()) {
+            if prepared.contains(&id) {
+                continue;
+            }
+            match timeout(PREPARE_AHEAD_TIMEOUT, store.prepare(stamp)).await {
+                Ok(Ok(())) => drop(prepared.insert(id)),
+                Ok(Err(error)) => tracing::debug!(store = %id, error = %clock::chain(&error), "not prepared ahead"),
+                Err(_) => tracing::debug!(store = %id, "not prepared ahead: the store does not answer"),
+            }
+        }
+    }
+
     /// Whether everything that the map says could be done.
     async fn follow(
         &self,

@@ -96,7 +96,7 @@ pub async fn start(
     let offers = Offers::new();
     let inbox = Arc::new(RouterInbox::new(registry.clone(), offers.clone()));
     let seeds = config.nodes.iter().map(|(&node, entry)| Seed { node, address: entry.cluster_address.to_string() });
-    let follower = Follower::new(routes.clone(), endpoint.clone(), inbox, &offers, seeds.collect(), supervisor.clone());
+    let follower = Follower::new(routes.clone(), endpoint.clone(), inbox, offers, seeds.collect(), supervisor.clone());
     // These go on while sessions say goodbye.
     let never = CancellationToken::new();
     spawn(supervisor, "shard map follower", follower.run(never.clone()));

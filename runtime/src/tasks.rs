@@ -160,9 +160,16 @@ impl Supervisor {
         self.inner.running.load(Ordering::Relaxed)
     }
 
-    /// Waits for SIGTERM, SIGINT, [`Supervisor::shut_down`] or a fatal failure; then asks all tasks to end, waits at most
-    /// `drain` for those that want to be waited for, and aborts the rest.
+    /// [`Supervisor::wait_for_end`], then [`Supervisor::drain`].
     pub async fn run_until_shutdown(&self, drain: Duration) -> io::Result<ExitReason> {
+        let reason = self.wait_for_end().await?;
+        self.drain(drain).await;
+        Ok(self.outcome(reason))
+    }
+
+    /// Waits for SIGTERM, SIGINT, [`Supervisor::shut_down`] or a fatal failure. After a signal all tasks go on until
+    /// [`Supervisor::drain`].
+    pub async fn wait_for_end(&self) -> io::Result<ExitReason> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let reason = tokio::select! {
@@ -170,15 +177,20 @@ impl Supervisor {
             _ = interrupt.recv() => ExitReason::Signal("SIGINT"),
             () = self.inner.asked.cancelled() => ExitReason::Requested,
         };
+        let reason = self.outcome(reason);
         tracing::info!(%reason, "shutting down");
-        self.drain(drain).await;
-        Ok(match self.inner.failed.get() {
-            Some(task) => ExitReason::TaskFailed { task: task.clone() },
-            None => reason,
-        })
+        Ok(reason)
     }
 
-    /// The second half of [`Supervisor::run_until_shutdown`], for those that wait for something else than signals.
+    /// What the process ends with: a fatal failure, also one while it shut down, or else this.
+    pub fn outcome(&self, reason: ExitReason) -> ExitReason {
+        match self.inner.failed.get() {
+            Some(task) => ExitReason::TaskFailed { task: task.clone() },
+            None => reason,
+        }
+    }
+
+    /// Asks all tasks to end, waits at most `drain` for those that want to be waited for, and aborts the rest.
     pub async fn drain(&self, drain: Duration) {
         self.inner.asked.cancel();
         self.inner.waited.close();

@@ -34,6 +34,6 @@ pub use map::{
     MAX_ADDRESS_BYTES, MAX_NAME_BYTES, MAX_NODES, MAX_RETIRED_IDS, MAX_STORES, NodeEntry, NodeState, Owner, ShardMap,
     SlotEntry, StoreEntry, StoreState, UnsoundMap,
 };
-pub use plan::{MoveReason, OwnerReason, Plan, PlannedOwnerChange, STORE_SLACK_PERCENT, StoreMove, plan};
+pub use plan::{MoveReason, OwnerReason, Plan, PlannedOwnerChange, STORE_SLACK_PERCENT, StoreMove, plan, take_over};
 pub use slot::{InvalidSlotCount, Slot, SlotCount};
 pub use weight::{InvalidWeight, Weight};

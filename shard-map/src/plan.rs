@@ -11,9 +11,12 @@
 //! - A plan carried out leaves nothing to plan: the planner never goes back and forth.
 //! - A slot that moves between stores changes owner once, with the move, unless its owner has to go before.
 //!
-//! Deliberately absent: which nodes are alive. A take-over is planned by the controller, on what it hears.
+//! Deliberately absent: which nodes are alive. The controller says who is not, and [`take_over`] plans for their slots alone.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use crate::{
     Change, Epoch, MapVersion, NodeEntry, NodeId, NodeState, OwnerChange, ShardMap, Slot, SlotCount, SlotEntry,
@@ -67,6 +70,7 @@ pub struct PlannedOwnerChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerReason {
     NoOwner,
+    NodeAbsent,
     NodeDraining,
     /// The slot's store has nodes at home there, and the owner is not one of them.
     NodeNotAtHome,
@@ -103,6 +107,28 @@ pub fn plan(map: &ShardMap) -> Plan {
         let owner_may_stay = entry.owner.is_some_and(|owner| nodes.contains_key(&owner));
         if entry.owner != Some(to.node) && !(leaves_store && owner_may_stay) {
             plan.owner_changes.push(planned_owner_change(map, slot, entry, to));
+        }
+    }
+    plan
+}
+
+/// Who should own the slots of nodes that are absent. Whoever is there keeps what it has, however uneven that becomes: the
+/// balance is restored when everybody is back. Empty where nobody is left.
+pub fn take_over(map: &ShardMap, absent: &BTreeSet<NodeId>) -> Plan {
+    let mut plan = Plan { version: map.version, store_moves: Vec::new(), owner_changes: Vec::new() };
+    let is_absent = |entry: &SlotEntry| entry.owner.is_some_and(|owner| absent.contains(&owner));
+    if !map.slots.iter().any(is_absent) {
+        return plan;
+    }
+    let mut nodes = candidates(map);
+    nodes.retain(|id, _| !absent.contains(id));
+    let owners = seat_with_nodes(&nodes, map.slots().map(|(slot, entry)| (slot, entry.store, entry.owner)));
+    for (&slot, to) in &owners {
+        let entry = map.slot(slot);
+        if is_absent(entry) {
+            let change = OwnerChange { slot, expected_epoch: entry.epoch, to: to.node };
+            let reason = OwnerReason::NodeAbsent;
+            plan.owner_changes.push(PlannedOwnerChange { change, from: entry.owner, reason });
         }
     }
     plan
@@ -255,6 +281,7 @@ impl fmt::Display for PlannedOwnerChange {
         write!(f, "slot {slot}: owner node {from} → {to}")?;
         match self.reason {
             OwnerReason::NoOwner => Ok(()),
+            OwnerReason::NodeAbsent => write!(f, " (node {from} is not heard of)"),
             OwnerReason::NodeDraining => write!(f, " (node {from} is draining)"),
             OwnerReason::NodeNotAtHome => write!(f, " (node {from} is not at home in the slot's store)"),
             OwnerReason::NodeAboveShare => write!(f, " (node {from} is above its share)"),

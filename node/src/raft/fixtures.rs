@@ -3,7 +3,7 @@
 use tertulia_shard_map::{Change, ClusterId, NewNode, NewStore, NodeId, SlotCount, StoreId, Weight};
 
 /// Three nodes on one store. `cluster` tells one genesis from another.
-pub(super) fn genesis(cluster: u128) -> Change {
+pub(crate) fn genesis(cluster: u128) -> Change {
     let nodes = (1..=3).map(|id| NewNode {
         id: NodeId::new(id),
         address: format!("127.0.0.1:{}", 7100 + id),

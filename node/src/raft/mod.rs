@@ -32,7 +32,7 @@ mod cluster_tests;
 #[cfg(test)]
 mod disk_tests;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod test_cluster;
 
@@ -44,8 +44,12 @@ use std::{
 
 use anyhow::Context;
 use openraft::SnapshotPolicy;
-use tertulia_runtime::tasks::{Supervisor, TaskSpec};
+use tertulia_runtime::{
+    rpc::CallOptions,
+    tasks::{Supervisor, TaskSpec},
+};
 use tertulia_shard_map::{NodeId, ShardMap};
+use tertulia_wire::cluster::Call;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -143,6 +147,20 @@ impl Raft {
     /// Who leads, as far as this node knows.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.leadership.clone()
+    }
+
+    /// Tells the other voters that this node is alive, and whether it is about to stop, each within the time or not at all. Waits for nothing.
+    pub fn beat(&self, is_stopping: bool, within: Duration) {
+        let own = NodeId::new(self.inner.raft.metrics().borrow().id as u32);
+        for (node, member) in self.status().members {
+            if node != own && member.voting == Voting::Voter {
+                let client = self.inner.peers.client(node, &member.address);
+                // A heartbeat that is lost is followed by another.
+                tokio::spawn(
+                    async move { client.call(Call::Heartbeat { is_stopping }, CallOptions::within(within)).await },
+                );
+            }
+        }
     }
 
     pub fn status(&self) -> RaftStatus {

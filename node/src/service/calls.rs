@@ -41,7 +41,7 @@ impl Callers {
 pub const fn place(call: &Call) -> (Callers, Part) {
     match call {
         Call::Ping | Call::WatchMap { .. } | Call::Status => (EVERYBODY, Part::Cluster),
-        Call::Raft(_) => (NODES, Part::Cluster),
+        Call::Raft(_) | Call::Heartbeat { .. } => (NODES, Part::Cluster),
         Call::Propose(_) => (NODES_AND_OPERATORS, Part::Cluster),
         Call::Initialise => (OPERATORS, Part::Cluster),
         Call::Append(_)

@@ -22,7 +22,7 @@ use tertulia_wire::{
 };
 use tokio::{
     sync::{Semaphore, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -30,6 +30,7 @@ use tracing::Instrument;
 use self::calls::Part;
 use crate::{
     clock,
+    controller::Pulses,
     fanout::FanoutHandle,
     mailbox::MailboxHandle,
     peers::Peers,
@@ -63,6 +64,7 @@ struct Shared {
     fanout: FanoutHandle,
     peers: Peers,
     stores: Arc<BTreeMap<StoreId, Store>>,
+    pulses: Pulses,
     map: watch::Receiver<Option<Arc<ShardMap>>>,
     reads: Arc<Semaphore>,
     node_reads: Arc<Semaphore>,
@@ -79,11 +81,12 @@ pub struct Parts {
     pub fanout: FanoutHandle,
     pub peers: Peers,
     pub stores: Arc<BTreeMap<StoreId, Store>>,
+    pub pulses: Pulses,
 }
 
 impl NodeService {
     pub fn new(parts: Parts) -> Self {
-        let Parts { node, config, raft, table, lanes, mailboxes, fanout, peers, stores } = parts;
+        let Parts { node, config, raft, table, lanes, mailboxes, fanout, peers, stores, pulses } = parts;
         let map = raft.map();
         let shared = Shared {
             node,
@@ -95,6 +98,7 @@ impl NodeService {
             fanout,
             peers,
             stores,
+            pulses,
             map,
             reads: Arc::new(Semaphore::new(READS_MAX)),
             node_reads: Arc::new(Semaphore::new(NODE_READS_MAX)),
@@ -213,6 +217,11 @@ impl NodeService {
             Call::Raft(request) => {
                 let PeerName::Node(node) = from.peer() else { return reply.refuse(Refusal::Forbidden) };
                 self.shared.raft.handle(node, &request, |response| reply.send(Answer::Raft(response)));
+            }
+            Call::Heartbeat { is_stopping } => {
+                let PeerName::Node(node) = from.peer() else { return reply.refuse(Refusal::Forbidden) };
+                self.shared.pulses.heard(node, is_stopping, Instant::now());
+                reply.send(Answer::Heartbeat);
             }
             Call::Propose(change) => {
                 let raft = self.shared.raft.clone();

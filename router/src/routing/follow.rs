@@ -1,12 +1,13 @@
-//! Follows the shard map: subscribes to one live node, takes the maps that it sends, and keeps a connection to every
-//! node of the newest. The only writer of the [routing table](super::Routes).
+//! Follows the shard map: subscribes to some live nodes, takes the newest of the maps that they send, and keeps a
+//! connection to every node of it. The only writer of the [routing table](super::Routes).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tertulia_runtime::{
     PeerName,
     rpc::{CallOptions, Class, Client, Endpoint, Inbox, LinkState, PeerAddress},
@@ -16,16 +17,19 @@ use tertulia_shard_map::{ClusterId, MapVersion, NodeId, ShardMap};
 use tertulia_wire::cluster::{Answer, Call};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{Routes, routes::Table};
 use crate::metrics::{LINKS_UP, MAP_VERSION, MAPS_REFUSED};
 
+/// Nodes that are followed at the same time: news of a death must not wait until it is noticed that they were to come from
+/// the dead.
+const FOLLOWED: usize = 3;
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_millis(1500);
 const RETRY_WAIT: Duration = Duration::from_millis(100);
-/// A node that has not sent a map of which another node spoke by then is left for another: it may be cut off.
+/// Nodes that have not sent a map of which another node spoke by then are left for others: they may be cut off.
 const BEHIND_PATIENCE: Duration = Duration::from_millis(300);
 /// At most one log line about foreign maps in this time.
 const FOREIGN_LOG_EVERY: Duration = Duration::from_secs(10);
@@ -37,19 +41,29 @@ pub struct Seed {
     pub address: String,
 }
 
-/// Where maps that nodes send are put; only the newest of them matters.
+/// Where maps that nodes send are put: of each cluster the newest, whichever came last.
 #[derive(Clone)]
 pub struct Offers {
-    newest: Arc<watch::Sender<Option<Arc<ShardMap>>>>,
+    newest: Arc<watch::Sender<BTreeMap<ClusterId, Arc<ShardMap>>>>,
 }
+
+/// There is one, unless somebody's configuration is wrong.
+const CLUSTERS_MAX: usize = 4;
 
 impl Offers {
     pub fn new() -> Self {
-        Self { newest: Arc::new(watch::Sender::new(None)) }
+        Self { newest: Arc::new(watch::Sender::new(BTreeMap::new())) }
     }
 
     pub fn offer(&self, map: Box<ShardMap>) {
-        self.newest.send_replace(Some(Arc::from(map)));
+        self.newest.send_if_modified(|newest| {
+            let known = newest.get(&map.cluster()).map(|known| known.version());
+            let is_new = known.map_or(newest.len() < CLUSTERS_MAX, |version| map.version() > version);
+            if is_new {
+                newest.insert(map.cluster(), Arc::from(map));
+            }
+            is_new
+        });
     }
 }
 
@@ -81,7 +95,7 @@ pub struct Follower {
     routes: Arc<Routes>,
     endpoint: Endpoint,
     inbox: Arc<dyn Inbox>,
-    offers: watch::Receiver<Option<Arc<ShardMap>>>,
+    offers: Offers,
     supervisor: Supervisor,
     foreign_logged: Option<Instant>,
 }
@@ -92,11 +106,10 @@ impl Follower {
         routes: Arc<Routes>,
         endpoint: Endpoint,
         inbox: Arc<dyn Inbox>,
-        offers: &Offers,
+        offers: Offers,
         seeds: Vec<Seed>,
         supervisor: Supervisor,
     ) -> Self {
-        let offers = offers.newest.subscribe();
         let follower = Self { routes, endpoint, inbox, offers, supervisor, foreign_logged: None };
         let clients = seeds.into_iter().map(|seed| (seed.node, follower.connect(seed.node, seed.address))).collect();
         follower.routes.publish(Table { map: None, clients });
@@ -104,95 +117,68 @@ impl Follower {
     }
 
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut changes = self.routes.changes();
-        let mut turn = 0;
-        while !shutdown.is_cancelled() {
-            changes.mark_unchanged();
-            let Some((node, client)) = self.candidate(turn) else {
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    _ = changes.changed() => {}
-                }
-                continue;
-            };
-            if let Some((state, generation)) = self.subscribe(&client).await {
-                tracing::info!(%node, version = %self.routes.version(), "following the shard map");
-                self.follow(state, generation, &shutdown).await;
-            } else {
-                sleep(RETRY_WAIT).await;
-            }
-            turn += 1;
-        }
-    }
-
-    /// One of the connected nodes, another one each turn.
-    fn candidate(&self, turn: usize) -> Option<(NodeId, Client)> {
-        let table = self.routes.table();
-        let up: Vec<_> = table.clients.iter().filter(|(_, client)| client.generation().is_some()).collect();
-        let (node, client) = up.get(turn.checked_rem(up.len())?)?;
-        Some((**node, (*client).clone()))
-    }
-
-    /// Subscribes on one connection; `None` where that did not work, or the connection is not the same any more.
-    async fn subscribe(&mut self, client: &Client) -> Option<(watch::Receiver<LinkState>, u64)> {
-        let state = client.watch_state();
-        let LinkState::Up { generation } = *state.borrow() else { return None };
-        let call = Call::WatchMap { have: self.routes.version() };
-        let answer = client.call(call, CallOptions::within(SUBSCRIBE_TIMEOUT)).await;
-        let same = *state.borrow() == LinkState::Up { generation };
-        match answer {
-            Ok(Answer::WatchMap(map)) if same => {
-                let accepted = map.is_none_or(|map| self.accept(Arc::from(map)) != Offered::Foreign);
-                accepted.then_some((state, generation))
-            }
-            Ok(_) => None,
-            Err(error) => {
-                tracing::debug!(peer = %client.peer(), %error, "cannot follow the shard map here");
-                None
-            }
-        }
-    }
-
-    /// Takes maps until the subscription ends, or the node turns out to be behind.
-    async fn follow(&mut self, mut state: watch::Receiver<LinkState>, generation: u64, shutdown: &CancellationToken) {
-        let mut heard_of = self.routes.heard_of();
+        let (mut links, mut heard_of) = (self.routes.changes(), self.routes.heard_of());
+        let mut offered = self.offers.newest.subscribe();
+        let mut following = FuturesUnordered::new();
+        let mut followed = BTreeSet::new();
+        let (mut turn, mut behind_at) = (0, None);
         loop {
-            if *state.borrow_and_update() != (LinkState::Up { generation }) {
-                return;
+            links.mark_unchanged();
+            for (node, client) in self.candidates(turn, &followed) {
+                followed.insert(node);
+                let (have, offers) = (self.routes.version(), self.offers.clone());
+                following.push(async move {
+                    follow(node, &client, have, &offers).await;
+                    node
+                });
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                changed = state.changed() => if changed.is_err() { return },
-                changed = self.offers.changed() => {
-                    let offered = self.offers.borrow_and_update().clone();
-                    let foreign = offered.is_some_and(|map| self.accept(map) == Offered::Foreign);
-                    if foreign || changed.is_err() {
+                _ = links.changed() => {}
+                changed = offered.changed() => {
+                    let maps: Vec<_> = offered.borrow_and_update().values().cloned().collect();
+                    maps.into_iter().for_each(|map| self.accept(map));
+                    if changed.is_err() {
                         return;
                     }
                 }
+                Some(node) = following.next() => {
+                    followed.remove(&node);
+                    turn += 1;
+                }
                 _ = heard_of.changed() => {
-                    let newest = *heard_of.borrow_and_update();
-                    let caught_up = async {
-                        while self.routes.version() < newest && self.offers.changed().await.is_ok() {
-                            let offered = self.offers.borrow_and_update().clone();
-                            if let Some(map) = offered {
-                                self.accept(map);
-                            }
-                        }
-                    };
-                    if timeout(BEHIND_PATIENCE, caught_up).await.is_err() {
-                        tracing::info!(%newest, version = %self.routes.version(), "the followed node is behind");
-                        return;
+                    heard_of.borrow_and_update();
+                    behind_at.get_or_insert_with(|| Instant::now() + BEHIND_PATIENCE);
+                }
+                () = sleep_until(behind_at.unwrap_or_else(Instant::now).into()), if behind_at.is_some() => {
+                    behind_at = None;
+                    let newest = *heard_of.borrow();
+                    if self.routes.version() < newest {
+                        tracing::info!(%newest, version = %self.routes.version(), "the followed nodes are behind");
+                        following.clear();
+                        followed.clear();
+                        turn += FOLLOWED;
                     }
                 }
             }
         }
     }
 
-    fn accept(&mut self, map: Arc<ShardMap>) -> Offered {
+    /// Connected nodes that are to be followed besides those that are; others each turn.
+    fn candidates(&self, turn: usize, followed: &BTreeSet<NodeId>) -> Vec<(NodeId, Client)> {
+        let table = self.routes.table();
+        let is_candidate =
+            |(node, client): &(&NodeId, &Client)| !followed.contains(node) && client.generation().is_some();
+        let mut up: Vec<_> = table.clients.iter().filter(is_candidate).collect();
+        let first = turn.checked_rem(up.len()).unwrap_or(0);
+        up.rotate_left(first);
+        let wanted = FOLLOWED.saturating_sub(followed.len());
+        up.into_iter().take(wanted).map(|(node, client)| (*node, client.clone())).collect()
+    }
+
+    fn accept(&mut self, map: Arc<ShardMap>) {
         let current = self.routes.map().map(|map| (map.cluster(), map.version()));
-        let offered = consider(current, map.cluster(), map.version());
-        match offered {
+        match consider(current, map.cluster(), map.version()) {
             Offered::Known => {}
             Offered::Newer => self.replace(map),
             Offered::Foreign => {
@@ -203,7 +189,6 @@ impl Follower {
                 }
             }
         }
-        offered
     }
 
     fn replace(&mut self, map: Arc<ShardMap>) {
@@ -236,6 +221,27 @@ impl Follower {
     }
 }
 
+/// Subscribes on one connection, and ends with it; the maps that come on it are offered by its [inbox](Inbox).
+async fn follow(node: NodeId, client: &Client, have: MapVersion, offers: &Offers) {
+    let mut state = client.watch_state();
+    let LinkState::Up { generation } = *state.borrow() else { return };
+    match client.call(Call::WatchMap { have }, CallOptions::within(SUBSCRIBE_TIMEOUT)).await {
+        Ok(Answer::WatchMap(map)) => {
+            tracing::info!(%node, "following the shard map");
+            if let Some(map) = map {
+                offers.offer(map);
+            }
+            // Fails only where the client is gone.
+            let _ended = state.wait_for(|now| *now != LinkState::Up { generation }).await;
+        }
+        Ok(_) => sleep(RETRY_WAIT).await,
+        Err(error) => {
+            tracing::debug!(%node, %error, "cannot follow the shard map here");
+            sleep(RETRY_WAIT).await;
+        }
+    }
+}
+
 /// Tells the routes of every change of one connection, until its client is dropped.
 async fn watch_link(mut state: watch::Receiver<LinkState>, routes: &Routes) {
     let gauge = metrics::gauge!(LINKS_UP);
@@ -260,7 +266,27 @@ async fn watch_link(mut state: watch::Receiver<LinkState>, routes: &Routes) {
 
 #[cfg(test)]
 mod tests {
+    use tertulia_shard_map::{Change, NewNode, NewStore, NodeState, SlotCount, StoreId, Weight, apply};
+
     use super::*;
+
+    #[test]
+    fn an_older_map_that_comes_later_does_not_hide_a_newer_one() {
+        let offers = Offers::new();
+        let versions = || offers.newest.borrow().values().map(|map| map.version().get()).collect::<Vec<_>>();
+        let (store, node, weight) = (StoreId::new(1), NodeId::new(1), Weight::ONE);
+        let old = Change::Genesis {
+            cluster: ClusterId::from_u128(1),
+            slots: SlotCount::try_from(16).unwrap(),
+            stores: vec![NewStore { id: store, name: "a".into(), weight }],
+            nodes: vec![NewNode { id: node, address: "localhost:1".into(), home_store: store, weight }],
+        };
+        let old = apply(None, &old).unwrap();
+        let new = apply(Some(&old), &Change::SetNodeState { node, state: NodeState::Draining }).unwrap();
+        offers.offer(Box::new(new));
+        offers.offer(Box::new(old));
+        assert_eq!(versions(), [2]);
+    }
 
     #[test]
     fn only_newer_maps_of_the_same_cluster_are_accepted() {

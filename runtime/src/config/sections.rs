@@ -126,6 +126,8 @@ pub struct NodeTuning {
     pub fold_interval_ms: u64,
     /// Connections per store, besides the committers'.
     pub pool_size: usize,
+    /// A node that the others have not heard for this long loses its slots to them.
+    pub node_timeout_ms: u64,
     pub raft_heartbeat_ms: u64,
     /// An election starts at a random time between these two without a heartbeat.
     pub raft_election_min_ms: u64,
@@ -144,6 +146,7 @@ impl Default for NodeTuning {
             fanout_limit: 500,
             fold_interval_ms: 200,
             pool_size: 4,
+            node_timeout_ms: 600,
             raft_heartbeat_ms: 50,
             raft_election_min_ms: 150,
             raft_election_max_ms: 300,

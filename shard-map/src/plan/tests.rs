@@ -263,3 +263,43 @@ proptest! {
         }
     }
 }
+
+fn absent(ids: &[u32]) -> BTreeSet<NodeId> {
+    ids.iter().map(|id| NodeId::new(*id)).collect()
+}
+
+/// Two of four nodes are at home in each store.
+#[test]
+fn the_slots_of_an_absent_node_go_to_those_at_home_there_and_no_others_move() {
+    let map = cluster_of(256, 2, 4);
+    let planned = take_over(&map, &absent(&[1]));
+    assert_eq!(planned.owner_changes.len(), map.owned_by(NodeId::new(1)).count());
+    assert!(planned.store_moves.is_empty());
+    for change in &planned.owner_changes {
+        assert_eq!((change.from, change.change.to), (Some(NodeId::new(1)), NodeId::new(3)), "{planned}");
+        assert_eq!(change.reason, OwnerReason::NodeAbsent);
+    }
+    let after = after(&map, &planned.reassign().unwrap());
+    assert!(take_over(&after, &absent(&[1])).is_empty(), "nothing is left to take over");
+    assert!(!plan(&after).is_empty(), "when it is back, it gets its share back");
+}
+
+#[test]
+fn where_nobody_at_home_is_left_all_others_share() {
+    let map = cluster_of(256, 2, 4);
+    let planned = take_over(&map, &absent(&[1, 3]));
+    let after = after(&map, &planned.reassign().unwrap());
+    for id in [2, 4] {
+        let from_store_1 =
+            after.held_by(StoreId::new(1)).filter(|(_, slot)| slot.owner == Some(NodeId::new(id))).count();
+        assert!(from_store_1 >= 60, "node {id} took {from_store_1} slots");
+    }
+}
+
+#[test]
+fn there_is_no_take_over_without_absent_owners_or_without_heirs() {
+    let map = cluster_of(64, 2, 3);
+    assert!(take_over(&map, &absent(&[])).is_empty());
+    assert!(take_over(&map, &absent(&[9])).is_empty());
+    assert!(take_over(&map, &absent(&[1, 2, 3])).is_empty());
+}

@@ -75,6 +75,10 @@ pub enum Call {
     Announce(Vec<Announcement>),
     /// Where these conversations are now. All are of slots of the called node.
     Heads(Vec<ConversationId>),
+    /// From every node to all voters, on the connection of Raft: it is alive, and perhaps about to stop.
+    Heartbeat {
+        is_stopping: bool,
+    },
 }
 
 /// How long an interest in a large conversation holds, in milliseconds.
@@ -115,6 +119,7 @@ pub enum Answer {
     Announce,
     /// As for `Interest`.
     Heads(Vec<Option<Head>>),
+    Heartbeat,
     Refused(Refusal),
 }
 

@@ -143,6 +143,7 @@ pub fn calls() -> Vec<Call> {
         Call::DeliverTyping(DeliverTyping { typing: typing(), recipients: vec![BEA] }),
         Call::Interest(vec![CONVERSATION]),
         Call::Announce(vec![announcement]),
+        Call::Heartbeat { is_stopping: true },
         Call::Heads(vec![CONVERSATION]),
     ];
     calls.extend(actions().into_iter().map(append));
@@ -233,6 +234,7 @@ pub fn answers() -> Vec<Answer> {
         Answer::DeliverTyping,
         Answer::Interest(vec![Some(head), None]),
         Answer::Announce,
+        Answer::Heartbeat,
         Answer::Heads(vec![None]),
     ];
     let refusals = [
