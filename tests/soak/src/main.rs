@@ -1,29 +1,25 @@
 //! `tertulia-soak`: people who come and go, chat, read, fall silent and stop reading, for a long time; then every
 //! invariant is checked over the complete history, and the memory of the cluster's processes over the whole time.
 //!
-//! One thread, like the bench. Events go out when they are due, whatever the answers do. What the soak remembers of each is
-//! a few bytes, and bounded. Exit code 1 where a promise was broken or the run did not show it, 2 where it could not be made.
+//! Exit code 1 where a promise was broken or the run did not show it, 2 where it could not be made.
 
-mod check;
-mod deaf;
 mod memory;
-mod person;
-mod records;
 mod report;
-mod tally;
-mod world;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, rc::Rc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use tertulia_bench::{connection::SignIn, processes::Processes};
+use tertulia_bench::processes::Processes;
+use tertulia_soak::{
+    chat::{Chat, Crowd},
+    check,
+    records::RECORD_BYTES,
+};
 
 use crate::{
     memory::Memory,
-    records::RECORD_BYTES,
     report::{Observed, Report},
-    world::World,
 };
 
 #[global_allocator]
@@ -53,20 +49,8 @@ pub struct Options {
     /// shown what it was to show.
     #[arg(long, default_value_t = 95.0, value_parser = parse_percent)]
     acked_percent_min: f64,
-    /// People, in pairs.
-    #[arg(long, default_value_t = 400, value_parser = parse_people)]
-    people: u32,
-    /// Groups that they have, and members of each.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    groups: u32,
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=400))]
-    group_size: u32,
-    /// Of a hundred people: how many come and go, and now and then stop reading.
-    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(0..=100))]
-    restless_percent: u32,
-    /// People with a second session that never reads anything.
-    #[arg(long, default_value_t = 8)]
-    deaf: u32,
+    #[command(flatten)]
+    crowd: Crowd,
     /// Also write the result as JSON here; `-` for standard output alone.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -76,7 +60,6 @@ pub struct Options {
 const MINUTES_MAX: f64 = 600.0;
 /// What the soak may remember of what was said, at most.
 const RECORDS_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
-const SIGN_IN_AT: usize = 0;
 
 fn parse_minutes(text: &str) -> Result<f64, String> {
     let minutes = text.parse().map_err(|_| "not a number".to_owned())?;
@@ -91,15 +74,6 @@ fn parse_rate(text: &str) -> Result<f64, String> {
 fn parse_percent(text: &str) -> Result<f64, String> {
     let percent = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=100.0).contains(&percent) { Ok(percent) } else { Err("want 0 to 100".to_owned()) }
-}
-
-fn parse_people(text: &str) -> Result<u32, String> {
-    let people: u32 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (2..=10_000).contains(&people) && people.is_multiple_of(2) {
-        Ok(people)
-    } else {
-        Err("want an even number from 2 to 10000".to_owned())
-    }
 }
 
 fn main() -> ExitCode {
@@ -129,9 +103,6 @@ fn run(options: &Options) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// After the last event: until everything is answered.
-const SETTLE_LIMIT: Duration = Duration::from_secs(120);
-
 async fn soak(options: &Options) -> anyhow::Result<Report> {
     let events = options.rate * 60.0 * options.minutes;
     let most = (RECORDS_BYTES_MAX / RECORD_BYTES) as f64;
@@ -140,42 +111,22 @@ async fn soak(options: &Options) -> anyhow::Result<Report> {
         "{events} events are more than can be remembered ({most}): fewer --minutes, or a lower --rate"
     );
     let processes = Processes::find(&options.data)?;
-    let run: u32 = rand::random();
-    let mut sign_in = SignIn::connect(options.routers[SIGN_IN_AT]).await?;
-    let mut people = Vec::new();
-    for number in 0..options.people {
-        people.push(sign_in.sign_in(&format!("soak-{run:08x}-{number}")).await?);
-    }
-    drop(sign_in);
-    let world = Rc::new(World::new(options, run, people));
-    let mut tasks = Vec::new();
-    for person in 0..options.people as usize {
-        tasks.push(tokio::task::spawn_local(person::live(world.clone(), person)));
-    }
-    world.wait_for_groups().await?;
-    for person in 0..options.deaf.min(options.people) as usize {
-        tasks.push(tokio::task::spawn_local(deaf::live(world.clone(), person)));
-    }
-
+    let time = Duration::from_secs_f64(60.0 * options.minutes);
+    let chat = Chat::start(&options.crowd, options.routers.clone(), time).await?;
+    let world = chat.world.clone();
     let memory = Memory::watch(processes);
     // To standard error: standard output may be wanted for the result alone.
     eprintln!(
-        "run {run:08x}: {} people, {} groups, {} events a second, {} minutes",
-        options.people, options.groups, options.rate, options.minutes
+        "run {:08x}: {} people, {} groups, {} events a second, {} minutes",
+        world.run, options.crowd.people, options.crowd.groups, options.rate, options.minutes
     );
     let before = world.tally.acked.get();
-    world.pace(options.rate, Duration::from_secs_f64(60.0 * options.minutes)).await;
+    world.pace(options.rate, time).await;
     let acked_in_time = world.tally.acked.get() - before;
     let memory = memory.stop();
 
-    world.stop_sending();
-    // What is not answered by then is reported as such.
-    let _ = tokio::time::timeout(SETTLE_LIMIT, world.settled()).await;
-    world.end();
-    for task in tasks {
-        task.await.context("a person")?;
-    }
+    chat.finish().await?;
     eprintln!("checking {} events", world.said());
-    let violations = check::run(options, &world).await?;
+    let violations = check::run(&options.stores, &world).await?;
     Ok(Report::new(options, &world, Observed { acked_in_time, memory }, violations))
 }

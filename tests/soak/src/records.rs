@@ -64,7 +64,7 @@ impl Records {
         self.list.len() - 1
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.list.len()
     }
 

@@ -8,9 +8,8 @@ use tertulia_test_invariants::{Invariant, Violations};
 use crate::{
     Options,
     memory::{Course, FLAT_KIB_PER_MINUTE, FLAT_SHARE_PER_MINUTE, Verdict},
-    tally::Unexpected,
-    world::World,
 };
+use tertulia_soak::{tally::Unexpected, world::World};
 
 /// I8 and I9 are about push notifications and faults, which a soak has none of.
 const CHECKED: [Invariant; 7] = [
@@ -84,8 +83,8 @@ impl Report {
         let mut report = Self {
             run: format!("{:08x}", world.run),
             minutes: options.minutes,
-            people: options.people,
-            groups: options.groups,
+            people: options.crowd.people,
+            groups: options.crowd.groups,
             rate: options.rate,
             acked_per_s: (observed.acked_in_time as f64 / (60.0 * options.minutes)).round(),
             said: world.said() as u64,
@@ -223,7 +222,7 @@ mod tests {
     use tertulia_wire::client::{ErrorCode, ErrorReply};
 
     use super::*;
-    use crate::{records::What, world};
+    use tertulia_soak::{chat::Crowd, records::What};
 
     const ARGUMENTS: [&str; 8] = ["--people", "2", "--groups", "0", "--minutes", "1", "--rate", "10"];
 
@@ -243,7 +242,7 @@ mod tests {
 
     #[test]
     fn only_a_run_that_shows_everything_is_faultless() {
-        let world = world::of(&ARGUMENTS);
+        let world = World::of_strangers(&Crowd { people: 2, groups: 0, ..Crowd::default() });
         let faultless = report(&world, 600, Verdict::Flat, Violations::default());
         assert!(faultless.is_faultless() && faultless.to_string().ends_with("faultless\n"), "{faultless}");
         assert!(report(&world, 580, Verdict::NotJudged, Violations::default()).is_faultless());

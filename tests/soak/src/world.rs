@@ -4,12 +4,16 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     net::SocketAddr,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use anyhow::ensure;
 use rand::seq::index;
-use tertulia_bench::{body::Bodies, connection::SignedIn};
+use tertulia_bench::{
+    body::Bodies,
+    connection::{SignedIn, SignedInUser},
+};
 use tertulia_shard_map::{ConversationId, DirectPair, EventId, Seq, UserId};
 use tertulia_test_invariants::{Invariant, Violations};
 use tertulia_wire::client::Event;
@@ -17,7 +21,7 @@ use tokio::sync::Notify;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    Options,
+    chat::Crowd,
     records::{Agreement, Certainty, Record, Records, What},
     tally::{Tally, add},
 };
@@ -26,6 +30,8 @@ use crate::{
 const PACE: Duration = Duration::from_millis(5);
 /// Events that a person may be behind with, as after an absence; what is due beyond is passed over, and counted.
 const BACKLOG_MAX: u32 = 1024;
+/// A run of this length is not short.
+const UNHURRIED: Duration = Duration::from_secs(240);
 const GROUPS_LIMIT: Duration = Duration::from_secs(60);
 /// A group of this size has a guest, who comes and goes.
 const GUEST_FROM: usize = 3;
@@ -51,6 +57,19 @@ impl Conversation {
     }
 }
 
+/// Something that was said in a session, and answered with an ack much later.
+#[derive(Debug, Clone, Copy)]
+pub struct Wait {
+    pub conversation: u32,
+    pub since: Instant,
+    pub until: Instant,
+}
+
+/// What takes less is not noted.
+pub const WAIT_NOTED: Duration = Duration::from_millis(50);
+/// Notes that are kept.
+const WAITS_MAX: usize = 1 << 20;
+
 pub struct World {
     /// Names the people and the `temp_id`s of this run.
     pub run: u32,
@@ -62,6 +81,8 @@ pub struct World {
     pub tally: Tally,
     /// What was found broken while people chatted.
     pub live: RefCell<Violations>,
+    /// The acks that took long.
+    pub waits: RefCell<Vec<Wait>>,
     /// Per person, told when something is due, or when all is over.
     pub wake: Vec<Notify>,
     by_user: HashMap<UserId, usize>,
@@ -70,6 +91,7 @@ pub struct World {
     /// The farthest marks that were acked: delivered and read.
     marks: RefCell<HashMap<(usize, u32), (Seq, Seq)>>,
     restless_percent: usize,
+    haste: f64,
     due: Vec<Cell<u32>>,
     open: Cell<u64>,
     sending: Cell<bool>,
@@ -78,24 +100,26 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(options: &Options, run: u32, people: Vec<SignedIn>) -> Self {
+    pub fn new(crowd: &Crowd, routers: Vec<SocketAddr>, time: Duration, run: u32, people: Vec<SignedIn>) -> Self {
         let users: Vec<UserId> = people.iter().map(|person| person.user.user_id).collect();
-        let conversations = arrange(&users, options.groups as usize, options.group_size as usize);
+        let conversations = arrange(&users, crowd.groups as usize, crowd.group_size as usize);
         let mut of_person = vec![Vec::new(); users.len()];
         for (number, conversation) in conversations.iter().enumerate() {
             conversation.members.iter().for_each(|&member| of_person[member].push(number as u32));
         }
         Self {
             run,
-            routers: options.routers.clone(),
+            routers,
             tally: Tally::default(),
             live: RefCell::default(),
+            waits: RefCell::default(),
             wake: users.iter().map(|_| Notify::new()).collect(),
             by_user: users.iter().enumerate().map(|(number, user)| (*user, number)).collect(),
             by_id: conversations.iter().enumerate().map(|(number, it)| (it.id, number as u32)).collect(),
             records: users.iter().map(|_| RefCell::default()).collect(),
             marks: RefCell::default(),
-            restless_percent: options.restless_percent as usize,
+            restless_percent: crowd.restless_percent as usize,
+            haste: (time.as_secs_f64() / UNHURRIED.as_secs_f64()).min(1.0),
             due: users.iter().map(|_| Cell::new(0)).collect(),
             open: Cell::new(0),
             sending: Cell::new(true),
@@ -105,6 +129,13 @@ impl World {
             conversations,
             of_person,
         }
+    }
+
+    /// People who are not connected, for tests.
+    pub fn of_strangers(crowd: &Crowd) -> Rc<Self> {
+        let user = |number: u32| SignedInUser { user_id: UserId::from_u128(number.into()) };
+        let people = (1..=crowd.people).map(|number| SignedIn { token: String::new(), user: user(number) });
+        Rc::new(Self::new(crowd, Vec::new(), UNHURRIED, 7, people.collect()))
     }
 
     // --- who ---
@@ -120,6 +151,12 @@ impl World {
     /// Spread evenly: of each pair one, both or none.
     pub fn is_restless(&self, person: usize) -> bool {
         person * self.restless_percent / 100 != (person + 1) * self.restless_percent / 100
+    }
+
+    /// How long somebody takes for something that usually takes so long: less in a short run, so that all kinds of things happen
+    /// in it as well.
+    pub fn time_for(&self, usual: Duration) -> Duration {
+        usual.mul_f64(self.haste)
     }
 
     pub fn conversation(&self, number: u32) -> &Conversation {
@@ -174,6 +211,14 @@ impl World {
         self.compare(agreement, event);
     }
 
+    /// How long an ack took, from when it was said in the session that got it.
+    pub fn waited(&self, conversation: u32, since: Instant) {
+        let (until, mut waits) = (Instant::now(), self.waits.borrow_mut());
+        if until - since >= WAIT_NOTED && waits.len() < WAITS_MAX {
+            waits.push(Wait { conversation, since, until });
+        }
+    }
+
     /// The refusal of something that was begun. Once for each.
     pub fn refused(&self, person: usize, number: usize, certainty: Certainty) {
         self.open.set(self.open.get() - 1);
@@ -225,7 +270,23 @@ impl World {
     }
 
     pub fn said(&self) -> usize {
-        self.records.iter().map(|records| records.borrow().len()).sum()
+        self.records.iter().map(|records| records.borrow().count()).sum()
+    }
+
+    /// Everything that was said and what became of it, a line of JSON each, for people who look for a cause.
+    pub fn history(&self) -> impl Iterator<Item = String> {
+        (0..self.people.len()).flat_map(move |person| {
+            let records = self.records[person].borrow();
+            let line = |(number, record): (usize, &Record)| {
+                let conversation = self.conversation(record.conversation).id;
+                let (temp_id, what, outcome) = (self.temp_id(number), record.what, record.outcome());
+                format!(
+                    r#"{{"sender":"{}","temp_id":"{temp_id}","conversation":"{conversation}","what":"{what:?}","outcome":"{outcome:?}"}}"#,
+                    self.user(person)
+                )
+            };
+            records.iter().enumerate().map(line).collect::<Vec<_>>()
+        })
     }
 
     /// A sender asked for its own event right after the ack.
@@ -330,32 +391,19 @@ fn arrange(users: &[UserId], groups: usize, group_size: usize) -> Vec<Conversati
     pairs.chain(groups).collect()
 }
 
-/// A world of strangers, for tests: nobody is connected.
-#[cfg(test)]
-pub fn of(arguments: &[&str]) -> std::rc::Rc<World> {
-    use clap::Parser as _;
-    use tertulia_bench::connection::SignedInUser;
-
-    let needed = ["soak", "--data", "nowhere", "--router", "127.0.0.1:1", "--store", "none"];
-    let options = Options::parse_from(needed.iter().chain(arguments));
-    let user = |number: u32| SignedInUser { user_id: UserId::from_u128(number.into()) };
-    let people = (1..=options.people).map(|number| SignedIn { token: String::new(), user: user(number) });
-    std::rc::Rc::new(World::new(&options, 7, people.collect()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn as_many_as_asked_for_are_restless() {
-        let world = of(&["--people", "40", "--restless-percent", "25"]);
+        let world = World::of_strangers(&Crowd { people: 40, restless_percent: 25, ..Crowd::default() });
         assert_eq!((0..40).filter(|person| world.is_restless(*person)).count(), 10);
     }
 
     #[tokio::test]
     async fn what_is_due_is_handed_out_on_time_and_bounded() {
-        let world = of(&["--people", "2", "--groups", "0"]);
+        let world = World::of_strangers(&Crowd { people: 2, groups: 0, ..Crowd::default() });
         world.pace(1e6, Duration::from_millis(50)).await;
         let due = (0..).take_while(|_| world.take_due(0)).count();
         assert_eq!(due, BACKLOG_MAX as usize);

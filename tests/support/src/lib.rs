@@ -27,5 +27,5 @@ pub use client::Client;
 pub use cluster::{Builder, Cluster, Login};
 pub use device::Device;
 pub use http::HttpResponse;
-pub use member::{Member, binary};
+pub use member::{Member, binary, target_folder};
 pub use wait::{DEADLINE, eventually, within};

@@ -33,6 +33,8 @@ pub enum Signal {
     /// The asking ones.
     Terminate,
     Interrupt,
+    /// Of Postgres: ends at once, as in a crash.
+    Quit,
     /// Freezes the process, as a long pause of its machine would.
     Stop,
     Continue,
@@ -43,6 +45,7 @@ impl Signal {
         match self {
             Self::Terminate => "TERM",
             Self::Interrupt => "INT",
+            Self::Quit => "QUIT",
             Self::Stop => "STOP",
             Self::Continue => "CONT",
         }
@@ -108,18 +111,30 @@ impl Process {
     }
 }
 
-/// A binary of this workspace, where cargo puts it: beside the folder of the running test.
+/// A binary of this workspace, where cargo puts it: beside the running binary, or the folder of the running test.
 pub fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    // target/debug/deps/test-1234 → target/debug
-    let folder = test.parent().and_then(Path::parent).expect("a test lies in deps/");
-    let path = folder.join(name);
+    let path = profile_folder().join(name);
     assert!(path.is_file(), "{} is not built: run scripts/test, or first cargo build --workspace", path.display());
     path
 }
 
+/// Of `target/debug/deps/test-1234`, and of `target/debug/binary`: `target/debug`.
+fn profile_folder() -> PathBuf {
+    let own = std::env::current_exe().expect("a process knows its own path");
+    let folder = own.parent().expect("it lies in a folder");
+    if folder.ends_with("deps") {
+        folder.parent().expect("deps/ lies in a folder").to_owned()
+    } else {
+        folder.to_owned()
+    }
+}
+
+/// The build's folder: `target`.
+pub fn target_folder() -> PathBuf {
+    profile_folder().parent().expect("a profile's folder lies in the build's").to_owned()
+}
+
 /// Where logs of failed tests are kept.
 pub fn kept_logs_folder() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    test.ancestors().nth(3).expect("a test lies in target/debug/deps").join("test-logs")
+    target_folder().join("test-logs")
 }

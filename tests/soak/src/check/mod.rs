@@ -20,7 +20,7 @@ use tertulia_test_invariants::{
 use tokio::time::{Instant, sleep};
 
 use self::{reader::Reader, stores::Stores};
-use crate::{Options, records::Record, world::World};
+use crate::{records::Record, world::World};
 
 /// Conversations, or mailboxes, that are looked at together.
 const AT_ONCE: usize = 4;
@@ -38,10 +38,11 @@ struct Check<'a> {
     expected: RefCell<HashMap<usize, Vec<ExpectedRow>>>,
 }
 
-pub async fn run(options: &Options, world: &World) -> anyhow::Result<Violations> {
+/// `stores`: connection strings of all of them.
+pub async fn run(stores: &[String], world: &World) -> anyhow::Result<Violations> {
     let check = Check {
         world,
-        stores: Stores::connect(&options.stores).await?,
+        stores: Stores::connect(stores).await?,
         violations: RefCell::new(world.live.take()),
         expected: RefCell::default(),
     };

@@ -48,9 +48,9 @@ pub async fn live(world: Rc<World>, me: usize) {
             Ok(session) => {
                 failures = 0;
                 add(&world.tally.joins);
-                stay::stay(&world, &mut talk, &mut memory, session, plan(world.is_restless(me))).await;
+                stay::stay(&world, &mut talk, &mut memory, session, plan(&world, me)).await;
                 if world.is_restless(me) {
-                    world.pause(AWAY_MAX.mul_f64(rand::random())).await;
+                    world.pause(world.time_for(AWAY_MAX).mul_f64(rand::random())).await;
                 }
             }
             Err(_) => {
@@ -64,10 +64,10 @@ pub async fn live(world: Rc<World>, me: usize) {
 }
 
 /// How long to stay this time, and how to leave.
-fn plan(is_restless: bool) -> (Duration, Leaving) {
-    if !is_restless {
+fn plan(world: &World, me: usize) -> (Duration, Leaving) {
+    if !world.is_restless(me) {
         return (FOR_GOOD, Leaving::Close);
     }
     let ways = [Leaving::Close, Leaving::Drop, Leaving::FreezeAndDrop, Leaving::FreezeAndRead];
-    (STAY_MAX.mul_f64(rand::random()), ways[rand::rng().random_range(0..ways.len())])
+    (world.time_for(STAY_MAX).mul_f64(rand::random()), ways[rand::rng().random_range(0..ways.len())])
 }

@@ -139,12 +139,12 @@ impl Stay<'_> {
                     if matches!(leaving, Leaving::FreezeAndDrop | Leaving::FreezeAndRead) {
                         // The socket stays open and nothing is read from it, while others go on writing to this person.
                         add(&self.world.tally.freezes);
-                        self.world.pause(FREEZE).await;
+                        self.world.pause(self.world.time_for(FREEZE)).await;
                     }
                     if leaving != Leaving::FreezeAndRead {
                         return Ok(leaving);
                     }
-                    (until, leaving) = (Instant::now() + STAY_AFTER_FREEZE, Leaving::Close);
+                    (until, leaving) = (Instant::now() + self.world.time_for(STAY_AFTER_FREEZE), Leaving::Close);
                 }
             }
         }

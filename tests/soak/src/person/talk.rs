@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     rc::Rc,
+    time::Instant,
 };
 
 use rand::Rng;
@@ -35,6 +36,8 @@ pub struct Talk {
     unsent: VecDeque<usize>,
     /// Of what is not answered: the message that it is about.
     about: HashMap<usize, EventId>,
+    /// Of what is not answered: since when it is on the way in this session, refusals that were repeated included.
+    since: HashMap<usize, Instant>,
     /// Of what is not answered: what may have been carried out already.
     doubtful: HashSet<usize>,
     /// Per conversation: the newest own message that was acked and not deleted, and the newest of others.
@@ -51,6 +54,7 @@ impl Talk {
             me,
             unsent: VecDeque::new(),
             about: HashMap::new(),
+            since: HashMap::new(),
             doubtful: HashSet::new(),
             own: HashMap::new(),
             others: HashMap::new(),
@@ -73,6 +77,7 @@ impl Talk {
     /// The next thing to say, if there is one: what was begun before goes first.
     pub fn next(&mut self) -> Option<(usize, Command)> {
         let number = self.unsent.pop_front().or_else(|| self.begin())?;
+        self.since.entry(number).or_insert_with(Instant::now);
         Some((number, self.command(number)))
     }
 
@@ -162,6 +167,9 @@ impl Talk {
         if record.what == What::Message {
             self.own.insert(record.conversation, event.id);
         }
+        if let Some(&since) = self.since.get(&number) {
+            self.world.waited(record.conversation, since);
+        }
         self.answered(number);
     }
 
@@ -190,6 +198,7 @@ impl Talk {
 
     fn answered(&mut self, number: usize) {
         self.about.remove(&number);
+        self.since.remove(&number);
         self.doubtful.remove(&number);
     }
 
@@ -207,6 +216,8 @@ impl Talk {
     /// The session ended while the former were on the way and the latter waited to be said again: all of it, and what waits
     /// anyhow, is said in the next session, in its order.
     pub fn give_back(&mut self, flying: impl IntoIterator<Item = usize>, retries: Vec<usize>) {
+        // To be away is no wait.
+        self.since.clear();
         let mut open: Vec<usize> = self.unsent.drain(..).chain(retries).collect();
         for number in flying {
             self.doubtful.insert(number);
@@ -239,11 +250,11 @@ mod tests {
     use tertulia_test_invariants::Outcome;
 
     use super::*;
-    use crate::world;
+    use crate::chat::Crowd;
 
     /// One who has so many things to say.
     fn talk(due: usize) -> Talk {
-        let world = world::of(&["--people", "2", "--groups", "0"]);
+        let world = World::of_strangers(&Crowd { people: 2, groups: 0, ..Crowd::default() });
         let talk = Talk::new(world.clone(), 0);
         let begun = (0..due).map(|_| world.begin(0, 0, What::Message)).collect::<Vec<_>>();
         Talk { unsent: begun.into(), ..talk }

@@ -14,6 +14,7 @@ use std::{
 
 use tertulia_shard_map::UserId;
 use tertulia_wire::client::Format;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::NoTls;
 
 pub use builder::Builder;
@@ -184,6 +185,23 @@ impl Cluster {
         process.wait(member, STOP_LIMIT).await
     }
 
+    /// Postgres, at once and without writing anything down, as in a crash; its children too, so that it can be started again.
+    pub async fn crash(&self, member: Member) {
+        let process = self.running().remove(&member);
+        let mut process = process.unwrap_or_else(|| panic!("{member} does not run"));
+        process.signal(Signal::Quit);
+        process.wait(member, STOP_LIMIT).await;
+    }
+
+    /// Has Redis forget everything.
+    pub async fn flush_redis(&self) -> std::io::Result<()> {
+        let mut stream = tokio::net::TcpStream::connect(self.address(Member::Redis)).await?;
+        stream.write_all(b"FLUSHALL\r\n").await?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await?;
+        if &answer == b"+OK\r\n" { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
+    }
+
     /// SIGSTOP: frozen, with its connections and locks as they are.
     pub fn pause(&self, member: Member) {
         self.signal(member, Signal::Stop);
@@ -248,12 +266,17 @@ impl Cluster {
 
     /// The value of a metric, added up over all its labels; 0 where it was never touched.
     pub async fn metric(&self, member: Member, name: &str) -> f64 {
-        let answer = self.get(member, "/metrics").await.unwrap_or_else(|error| panic!("{member}: {error}"));
+        self.try_metric(member, name).await.unwrap_or_else(|error| panic!("{member}: {error}"))
+    }
+
+    /// The same of a process that may not answer.
+    pub async fn try_metric(&self, member: Member, name: &str) -> std::io::Result<f64> {
+        let answer = self.get(member, "/metrics").await?;
         let samples = answer.body.lines().filter(|line| {
             let rest = line.strip_prefix(name);
             rest.is_some_and(|rest| rest.starts_with([' ', '{']))
         });
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
     /// Resident memory.
@@ -274,18 +297,28 @@ impl Cluster {
 
     /// The same, save for lines that hold one of these texts.
     pub fn assert_no_errors_but(&self, expected: &[&str]) {
-        let errors: Vec<String> = self
-            .members()
-            .into_iter()
-            .filter(|member| matches!(member, Member::Node(_) | Member::Router(_)))
-            .flat_map(|member| {
-                let log = self.log(member);
-                let lines =
-                    log.lines().filter(|line| is_error(line) && !expected.iter().any(|text| line.contains(text)));
-                lines.map(|line| format!("{member}: {line}")).collect::<Vec<_>>()
-            })
-            .collect();
+        let mut errors = self.errors();
+        errors.retain(|line| !expected.iter().any(|text| line.contains(text)));
         assert!(errors.is_empty(), "unexpected errors in the logs:\n{}", errors.join("\n"));
+    }
+
+    /// ERROR lines and panics in the logs of nodes and routers.
+    pub fn errors(&self) -> Vec<String> {
+        let ours = self.members().into_iter().filter(|member| matches!(member, Member::Node(_) | Member::Router(_)));
+        let of_one = |member| {
+            let log = self.log(member);
+            log.lines().filter(|line| is_error(line)).map(|line| format!("{member}: {line}")).collect::<Vec<_>>()
+        };
+        ours.flat_map(of_one).collect()
+    }
+
+    /// Copies the configuration and all logs into a folder.
+    pub fn copy_logs(&self, folder: &Path) -> std::io::Result<()> {
+        fs::copy(self.config_path(), folder.join("cluster.toml"))?;
+        for member in self.members() {
+            fs::copy(self.log_path(member), folder.join(format!("{member}.log")))?;
+        }
+        Ok(())
     }
 
     // --- inside ---
@@ -349,9 +382,8 @@ impl Cluster {
         if fs::create_dir_all(&kept).is_err() {
             return;
         }
-        let _ = fs::copy(self.config_path(), kept.join("cluster.toml"));
+        let _ = self.copy_logs(&kept);
         for member in self.members() {
-            let _ = fs::copy(self.log_path(member), kept.join(format!("{member}.log")));
             let log = self.log(member);
             let lines: Vec<&str> = log.lines().collect();
             if matches!(member, Member::Node(_) | Member::Router(_)) && !lines.is_empty() {

@@ -1,0 +1,167 @@
+//! Which fault comes when, to whom and for how long: a function of the seed.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use clap::ValueEnum;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use tertulia_test_support::Member;
+
+/// What is done to the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub enum Kind {
+    /// SIGKILL of a node; it is started again a little later.
+    KillNode,
+    /// SIGSTOP of a node, then SIGCONT: long enough that it loses its slots, or not.
+    PauseNode,
+    /// SIGTERM of a node, which hands its slots over first; then a start.
+    RestartNode,
+    /// The same for every node, one after the other.
+    RollingRestart,
+    KillRouter,
+    /// SIGTERM: the router tells its sessions to leave.
+    RestartRouter,
+    /// SIGQUIT: Postgres loses what it has not written, and recovers from its log.
+    CrashPostgres,
+    KillRedis,
+    FlushRedis,
+}
+
+impl Kind {
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether it leaves the slots of a node without their owner, or hands them over.
+    pub const fn effect(self) -> Effect {
+        match self {
+            Self::KillNode | Self::PauseNode => Effect::Outage,
+            Self::RestartNode | Self::RollingRestart => Effect::Stall,
+            Self::KillRouter | Self::RestartRouter | Self::CrashPostgres | Self::KillRedis | Self::FlushRedis => {
+                Effect::Other
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The owner of slots is gone without a word.
+    Outage,
+    /// Slots change hands in order.
+    Stall,
+    Other,
+}
+
+/// One fault to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    pub kind: Kind,
+    pub victim: Member,
+    /// From the fault until its end: the start of what was killed, SIGCONT of what was stopped.
+    pub hold: Duration,
+    /// Until the next one, from when this one began, unless the cluster needs longer.
+    pub pause: Duration,
+}
+
+pub const NODES: u32 = 3;
+pub const ROUTERS: u32 = 2;
+/// The longest that a process is stopped.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+const DOWN_MAX: Duration = Duration::from_secs(3);
+
+/// Faults without an end. Each kind comes as often as any other; the same seed and kinds make the same ones.
+pub struct Schedule {
+    dice: StdRng,
+    kinds: Vec<Kind>,
+    /// Dealt out before any of them comes again.
+    left: Vec<Kind>,
+    every: Duration,
+}
+
+impl Schedule {
+    /// `kinds`: at least one.
+    pub fn new(seed: u64, kinds: &[Kind], every: Duration) -> Self {
+        let mut kinds = kinds.to_vec();
+        kinds.sort_unstable();
+        kinds.dedup();
+        Self { dice: StdRng::seed_from_u64(seed), kinds, left: Vec::new(), every }
+    }
+
+    fn deal(&mut self) -> Kind {
+        if self.left.is_empty() {
+            self.left.clone_from(&self.kinds);
+        }
+        let place = self.dice.random_range(0..self.left.len());
+        self.left.swap_remove(place)
+    }
+}
+
+impl Iterator for Schedule {
+    type Item = Planned;
+
+    fn next(&mut self) -> Option<Planned> {
+        let kind = self.deal();
+        let dice = &mut self.dice;
+        let node = Member::Node(dice.random_range(1..=NODES));
+        let router = Member::Router(dice.random_range(1..=ROUTERS));
+        let down = DOWN_MAX.mul_f64(dice.random());
+        // Most pauses are short: those around the time after which a node counts as dead are the interesting ones.
+        let stopped = [1.0, 2.0, 4.0, 30.0].choose(dice).copied().unwrap_or(1.0);
+        let stopped = Duration::from_secs(1).mul_f64(dice.random_range(0.5..=stopped)).min(PAUSE_MAX);
+        let (victim, hold) = match kind {
+            Kind::KillNode => (node, down),
+            Kind::PauseNode => (node, stopped),
+            Kind::RestartNode | Kind::RollingRestart => (node, Duration::ZERO),
+            Kind::KillRouter => (router, down),
+            Kind::RestartRouter => (router, Duration::ZERO),
+            Kind::CrashPostgres => (Member::Postgres, down / 3),
+            Kind::KillRedis | Kind::FlushRedis => (Member::Redis, down),
+        };
+        Some(Planned { kind, victim, hold, pause: self.every })
+    }
+}
+
+/// How often each kind came.
+pub fn counts(faults: impl IntoIterator<Item = Kind>) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for kind in faults {
+        *counts.entry(kind.name()).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: Duration = Duration::from_secs(5);
+
+    fn planned(seed: u64, kinds: &[Kind]) -> Vec<Planned> {
+        Schedule::new(seed, kinds, EVERY).take(90).collect()
+    }
+
+    #[test]
+    fn a_seed_makes_the_same_faults_again_and_another_one_others() {
+        let kinds = Kind::value_variants();
+        assert_eq!(planned(7, kinds), planned(7, kinds));
+        assert_ne!(planned(7, kinds), planned(8, kinds));
+        let reversed: Vec<Kind> = kinds.iter().rev().copied().collect();
+        assert_eq!(planned(7, kinds), planned(7, &reversed), "the order in which kinds are named is of no matter");
+    }
+
+    #[test]
+    fn every_kind_comes_as_often_as_any_other() {
+        let counts = counts(planned(7, Kind::value_variants()).into_iter().map(|it| it.kind));
+        assert_eq!(counts.len(), Kind::value_variants().len());
+        assert!(counts.values().all(|count| *count == 10), "{counts:?}");
+    }
+
+    #[test]
+    fn every_node_and_router_has_its_turn() {
+        let victims =
+            |kind| planned(1, &[kind]).into_iter().map(|it| it.victim).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(victims(Kind::KillNode).len(), NODES as usize);
+        assert_eq!(victims(Kind::KillRouter).len(), ROUTERS as usize);
+        assert_eq!(victims(Kind::CrashPostgres).len(), 1);
+    }
+}
