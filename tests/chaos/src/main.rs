@@ -12,9 +12,10 @@ mod schedule;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum as _};
 use tertulia_soak::chat::Crowd;
+use tertulia_test_support::Hosts;
 
 use crate::{report::Report, schedule::Kind};
 
@@ -27,8 +28,9 @@ pub struct Options {
     /// Of the faults' schedule: the same one makes the same faults. By default another each time.
     #[arg(long, default_value_t = rand::random::<u32>().into())]
     seed: u64,
-    /// The kinds of faults, with commas between them; all of them by default.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::value_variants().to_vec(), hide_default_value = true)]
+    /// The kinds of faults, with commas between them. By default all that can be had here: those of the network want root and
+    /// iptables.
+    #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Kind>,
     /// Seconds from one fault to the next; more where the cluster needs more to be whole again.
     #[arg(long, default_value_t = 5.0, value_parser = parse_seconds)]
@@ -65,6 +67,22 @@ fn within(text: &str, least: f64, most: f64) -> Result<f64, String> {
 }
 
 impl Options {
+    /// The kinds of faults to be, at least one.
+    fn faults(&self) -> anyhow::Result<Vec<Kind>> {
+        let unavailable = Hosts::unavailable();
+        let can_be_had = |kind: &Kind| unavailable.is_none() || !kind.is_of_network();
+        if self.faults.is_empty() {
+            if let Some(why) = unavailable {
+                eprintln!("without the faults of the network: {why}");
+            }
+            return Ok(Kind::value_variants().iter().copied().filter(can_be_had).collect());
+        }
+        if let Some(kind) = self.faults.iter().find(|kind| !can_be_had(kind)) {
+            bail!("{} cannot be had here: {}", kind.name(), unavailable.unwrap_or_default());
+        }
+        Ok(self.faults.clone())
+    }
+
     fn time(&self) -> Duration {
         Duration::from_secs_f64(60.0 * self.minutes)
     }

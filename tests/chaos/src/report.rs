@@ -41,6 +41,8 @@ pub struct Observed {
     pub waits: Vec<SlotWait>,
     /// Batches that a store refused because another owned the slots by then.
     pub fenced: u64,
+    /// Slots taken from a node that was there, while packets were lost.
+    pub spurious_take_overs: u64,
     /// ERROR lines and panics of the processes, and processes that ended by themselves.
     pub complaints: Vec<String>,
 }
@@ -67,6 +69,8 @@ pub struct Report {
     by_fault: BTreeMap<String, ByFault>,
     stale_writes_attempted: u64,
     stale_writes_committed: u64,
+    /// While packets were lost: how often a node lost its slots that was there all the time.
+    spurious_take_overs: u64,
     faults: BTreeMap<String, u64>,
     /// Why the run has failed; empty where it has not.
     failures: Vec<String>,
@@ -113,6 +117,9 @@ impl Report {
             let described = unexpected.described.join("; ");
             failures.push(format!("{} errors that nobody had given cause for: {described}", unexpected.count));
         }
+        if observed.spurious_take_overs > 0 {
+            failures.push(format!("{} take-overs of nodes that were there", observed.spurious_take_overs));
+        }
         failures.extend(observed.complaints.iter().cloned());
         Self {
             seed: options.seed,
@@ -130,6 +137,7 @@ impl Report {
             by_fault,
             stale_writes_attempted: observed.fenced,
             stale_writes_committed: count(Invariant::OneOwnerPerEpoch),
+            spurious_take_overs: observed.spurious_take_overs,
             faults: counts,
             failures,
             violations,

@@ -17,7 +17,7 @@ use tertulia_soak::{
     world::{Wait, World},
 };
 use tertulia_test_invariants::{Invariant, Violations};
-use tertulia_test_support::{Cluster, Member, target_folder};
+use tertulia_test_support::{Cluster, Hosts, Member, target_folder};
 use tokio::{
     task::spawn_local,
     time::{sleep, timeout},
@@ -33,6 +33,8 @@ use crate::{
 
 const STORES: u32 = 2;
 const SLOTS: u32 = 64;
+/// Of packets, between any two hosts.
+const LOSS: f64 = 0.05;
 /// I9: everything serves so long after a fault has ended.
 const HEAL_LIMIT: Duration = Duration::from_secs(10);
 /// Without that, the run goes on for as long as the cluster may still become whole.
@@ -47,11 +49,16 @@ const SERVING: &str = "tertulia_node_slots_serving";
 const FENCED: &str = "tertulia_node_fenced_batches_total";
 
 pub async fn chaos(options: &Options) -> anyhow::Result<Report> {
-    let cluster = Cluster::builder().nodes(NODES).routers(ROUTERS).stores(STORES).slots(SLOTS).start().await;
+    let cluster = Cluster::builder().nodes(NODES).routers(ROUTERS).stores(STORES).slots(SLOTS);
+    // They share one machine's cores: with more threads they get in each other's way.
+    let cluster = cluster.set("node.worker_threads", 1).set("router.worker_threads", 1);
+    let faults = options.faults()?;
+    let is_networked = faults.iter().any(|kind| kind.is_of_network());
+    let cluster = if is_networked { cluster.on_hosts() } else { cluster }.start().await;
     let routers = (1..=ROUTERS).map(|id| cluster.address(Member::Router(id))).collect();
     let chat = Chat::start(&options.crowd, routers, options.time()).await?;
     let world = chat.world.clone();
-    let mut run = Run { cluster: &cluster, course: Course::new(), observed: Observed::default(), broken: 0 };
+    let mut run = Run { cluster: &cluster, course: Course::new(), observed: Observed::default() };
     run.course.note(format!(
         "seed {}: {} people, {} events a second, {} minutes",
         options.seed, options.crowd.people, options.rate, options.minutes
@@ -61,7 +68,7 @@ pub async fn chaos(options: &Options) -> anyhow::Result<Report> {
     let pacer = spawn_local(async move { pacing.pace(rate, time).await });
     let over = Instant::now() + time;
     let mut at = Instant::now();
-    for planned in Schedule::new(options.seed, &options.faults, Duration::from_secs_f64(options.every)) {
+    for planned in Schedule::new(options.seed, &faults, Duration::from_secs_f64(options.every)) {
         at = (at + planned.pause).max(Instant::now());
         // The last one is to be over before the end.
         if at + planned.hold > over {
@@ -93,14 +100,13 @@ struct Run<'a> {
     cluster: &'a Cluster,
     course: Course,
     observed: Observed,
-    /// Faults after which not everything served in time.
-    broken: u64,
 }
 
 impl Run<'_> {
     /// From the fault until the cluster is whole again.
     async fn fault(&mut self, planned: Planned) -> anyhow::Result<()> {
         let Planned { kind, victim, hold, .. } = planned;
+        let take_overs = self.take_overs();
         let slots = match victim {
             Member::Node(id) if kind != Kind::RollingRestart && kind.effect() != Effect::Other => {
                 Some(self.slots_of(id).await?)
@@ -110,19 +116,22 @@ impl Run<'_> {
         let owned = slots.as_ref().map_or_else(String::new, |slots| format!(" ({} slots)", slots.len()));
         self.course.note(format!("{} {victim}{owned} for {:.2} s", kind.name(), hold.as_secs_f64()));
         let from = Instant::now();
-        self.inflict(kind, victim, hold).await?;
+        self.inflict(planned).await?;
         let window = Window { from, to: Instant::now(), slots };
         let healed_in = self.heal().await?;
         self.course.note(match healed_in {
             Some(time) => format!("everything serves, {:.2} s after the end of it", time.as_secs_f64()),
             None => "everything serves, too late".into(),
         });
-        self.broken += u64::from(healed_in.is_none());
+        if kind == Kind::LosePackets {
+            self.observed.spurious_take_overs += self.take_overs() - take_overs;
+        }
         self.observed.faults.push(Happened { kind, window, healed_in });
         Ok(())
     }
 
-    async fn inflict(&mut self, kind: Kind, victim: Member, hold: Duration) -> anyhow::Result<()> {
+    async fn inflict(&mut self, planned: Planned) -> anyhow::Result<()> {
+        let Planned { kind, victim, other, hold, .. } = planned;
         let cluster = self.cluster;
         match kind {
             Kind::KillNode | Kind::KillRouter | Kind::KillRedis => {
@@ -149,8 +158,27 @@ impl Run<'_> {
                 cluster.start(victim);
             }
             Kind::FlushRedis => cluster.flush_redis().await.context("Redis")?,
+            Kind::CutOffNode
+            | Kind::DeafenNode
+            | Kind::MuteNode
+            | Kind::PartNodes
+            | Kind::PartRouter
+            | Kind::PartStores
+            | Kind::LosePackets => {
+                let hosts = cluster.hosts().context("this fault wants each process on a host of its own")?;
+                spoil(hosts, &cluster.members(), kind, victim, other);
+                sleep(hold).await;
+                hosts.mend();
+            }
         }
         Ok(())
+    }
+
+    /// How often the controllers took slots from a node, by their logs.
+    fn take_overs(&self) -> u64 {
+        let nodes = (1..=NODES).map(|id| self.cluster.log(Member::Node(id)));
+        let is_take_over = |line: &&str| line.contains("slots have new owners") && line.contains("take-over");
+        nodes.map(|log| log.lines().filter(is_take_over).count() as u64).sum()
     }
 
     async fn restart(&mut self, member: Member) {
@@ -243,6 +271,24 @@ impl Run<'_> {
         for fault in self.observed.faults.iter().filter(|fault| fault.healed_in.is_none()) {
             violations.add(Invariant::ServesAfterFaults, || format!("after {}", fault.kind.name()));
         }
+    }
+}
+
+/// Has the network do what the fault is, until it is mended.
+fn spoil(hosts: &Hosts, members: &[Member], kind: Kind, victim: Member, other: Member) {
+    let others = || members.iter().copied().filter(|member| *member != victim);
+    let part = |one, another| {
+        hosts.cut(one, another);
+        hosts.cut(another, one);
+    };
+    match kind {
+        Kind::CutOffNode => others().for_each(|it| part(victim, it)),
+        Kind::DeafenNode => others().for_each(|it| hosts.cut(it, victim)),
+        Kind::MuteNode => others().for_each(|it| hosts.cut(victim, it)),
+        Kind::PartNodes | Kind::PartRouter => part(victim, other),
+        Kind::PartStores => part(victim, Member::Postgres),
+        Kind::LosePackets => members.iter().for_each(|it| hosts.lose(*it, LOSS)),
+        _ => {}
     }
 }
 

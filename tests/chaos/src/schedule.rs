@@ -24,6 +24,20 @@ pub enum Kind {
     CrashPostgres,
     KillRedis,
     FlushRedis,
+    /// A node and all others no longer hear each other: nodes, routers, stores.
+    CutOffNode,
+    /// A node hears nobody, and is heard.
+    DeafenNode,
+    /// A node hears everybody, and is not heard.
+    MuteNode,
+    /// Two nodes no longer hear each other; the third one hears both.
+    PartNodes,
+    /// A router and a node no longer hear each other.
+    PartRouter,
+    /// A node and the stores no longer hear each other.
+    PartStores,
+    /// Every host loses a twentieth of what the others send.
+    LosePackets,
 }
 
 impl Kind {
@@ -34,12 +48,36 @@ impl Kind {
     /// Whether it leaves the slots of a node without their owner, or hands them over.
     pub const fn effect(self) -> Effect {
         match self {
-            Self::KillNode | Self::PauseNode => Effect::Outage,
+            Self::KillNode
+            | Self::PauseNode
+            | Self::CutOffNode
+            | Self::DeafenNode
+            | Self::MuteNode
+            | Self::PartStores => Effect::Outage,
             Self::RestartNode | Self::RollingRestart => Effect::Stall,
-            Self::KillRouter | Self::RestartRouter | Self::CrashPostgres | Self::KillRedis | Self::FlushRedis => {
-                Effect::Other
-            }
+            Self::KillRouter
+            | Self::RestartRouter
+            | Self::CrashPostgres
+            | Self::KillRedis
+            | Self::FlushRedis
+            | Self::PartNodes
+            | Self::PartRouter
+            | Self::LosePackets => Effect::Other,
         }
+    }
+
+    /// Whether it is done to the network, and so wants each process on a host of its own.
+    pub const fn is_of_network(self) -> bool {
+        matches!(
+            self,
+            Self::CutOffNode
+                | Self::DeafenNode
+                | Self::MuteNode
+                | Self::PartNodes
+                | Self::PartRouter
+                | Self::PartStores
+                | Self::LosePackets
+        )
     }
 }
 
@@ -57,6 +95,8 @@ pub enum Effect {
 pub struct Planned {
     pub kind: Kind,
     pub victim: Member,
+    /// The node that it is parted from.
+    pub other: Member,
     /// From the fault until its end: the start of what was killed, SIGCONT of what was stopped.
     pub hold: Duration,
     /// Until the next one, from when this one began, unless the cluster needs longer.
@@ -68,6 +108,7 @@ pub const ROUTERS: u32 = 2;
 /// The longest that a process is stopped.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 const DOWN_MAX: Duration = Duration::from_secs(3);
+const PARTED_MAX: Duration = Duration::from_secs(8);
 
 /// Faults without an end. Each kind comes as often as any other; the same seed and kinds make the same ones.
 pub struct Schedule {
@@ -102,8 +143,10 @@ impl Iterator for Schedule {
     fn next(&mut self) -> Option<Planned> {
         let kind = self.deal();
         let dice = &mut self.dice;
-        let node = Member::Node(dice.random_range(1..=NODES));
+        let id = dice.random_range(1..=NODES);
+        let (node, other) = (Member::Node(id), Member::Node(id % NODES + 1));
         let router = Member::Router(dice.random_range(1..=ROUTERS));
+        let parted = PARTED_MAX.mul_f64(dice.random_range(0.1..=1.0));
         let down = DOWN_MAX.mul_f64(dice.random());
         // Most pauses are short: those around the time after which a node counts as dead are the interesting ones.
         let stopped = [1.0, 2.0, 4.0, 30.0].choose(dice).copied().unwrap_or(1.0);
@@ -116,8 +159,11 @@ impl Iterator for Schedule {
             Kind::RestartRouter => (router, Duration::ZERO),
             Kind::CrashPostgres => (Member::Postgres, down / 3),
             Kind::KillRedis | Kind::FlushRedis => (Member::Redis, down),
+            Kind::CutOffNode | Kind::DeafenNode | Kind::MuteNode | Kind::PartNodes | Kind::PartStores => (node, parted),
+            Kind::PartRouter => (router, parted),
+            Kind::LosePackets => (node, PARTED_MAX),
         };
-        Some(Planned { kind, victim, hold, pause: self.every })
+        Some(Planned { kind, victim, other, hold, pause: self.every })
     }
 }
 

@@ -1,6 +1,10 @@
 //! The configuration file of a test's cluster: everything in one folder, every port its own.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use crate::{member::Member, ports::PortBlock, postgres};
 
@@ -13,6 +17,14 @@ pub struct Shape {
     pub slots: u32,
 }
 
+impl Shape {
+    pub fn members(self) -> Vec<Member> {
+        let nodes = (1..=self.nodes).map(Member::Node);
+        let routers = (1..=self.routers).map(Member::Router);
+        [Member::Postgres, Member::Redis].into_iter().chain(nodes).chain(routers).collect()
+    }
+}
+
 /// Where each process listens.
 #[derive(Debug)]
 pub struct Addresses {
@@ -23,15 +35,10 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    pub fn assign(shape: Shape, ports: &mut PortBlock) -> Self {
-        let mut address = || SocketAddr::from(([127, 0, 0, 1], ports.take()));
-        let mut main = BTreeMap::from([(Member::Postgres, address()), (Member::Redis, address())]);
-        let mut cluster = BTreeMap::new();
-        for id in 1..=shape.nodes {
-            main.insert(Member::Node(id), address());
-            cluster.insert(Member::Node(id), address());
-        }
-        main.extend((1..=shape.routers).map(|id| (Member::Router(id), address())));
+    pub fn assign(shape: Shape, ports: &mut PortBlock, ip: impl Fn(Member) -> IpAddr) -> Self {
+        let mut address = |member| (member, SocketAddr::new(ip(member), ports.take()));
+        let main = shape.members().into_iter().map(&mut address).collect();
+        let cluster = (1..=shape.nodes).map(|id| address(Member::Node(id))).collect();
         Self { main, cluster }
     }
 
@@ -45,8 +52,9 @@ pub fn store_database(store: u32) -> String {
 }
 
 pub fn store_dsn(store: u32, addresses: &Addresses) -> String {
-    let port = addresses.of(Member::Postgres).port();
-    format!("host=127.0.0.1 port={port} user={} dbname={}", postgres::USER, store_database(store))
+    let postgres = addresses.of(Member::Postgres);
+    let (host, port) = (postgres.ip(), postgres.port());
+    format!("host={host} port={port} user={} dbname={}", postgres::USER, store_database(store))
 }
 
 /// The text of `cluster.toml`. Paths are relative to its folder.

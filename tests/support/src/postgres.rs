@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::{
         fs::{DirBuilderExt, MetadataExt, chown},
         process::CommandExt,
@@ -46,7 +47,9 @@ pub struct PostgresFolder {
 
 impl PostgresFolder {
     /// Runs `initdb` in `<folder>/postgres`; about half a second.
-    pub fn create(folder: &Path, port: u16) -> Self {
+    ///
+    /// `network`: whom it lets in, besides this machine.
+    pub fn create(folder: &Path, address: SocketAddr, network: Option<&str>) -> Self {
         let account = is_root().then(postgres_account);
         let home = folder.join("postgres");
         fs::DirBuilder::new().mode(0o700).create(&home).expect("a folder can be made");
@@ -64,8 +67,13 @@ impl PostgresFolder {
             .expect("initdb starts");
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         let path = this.data.join("postgresql.conf");
-        let settings = format!("listen_addresses = '127.0.0.1'\nport = {port}\n{SETTINGS}");
+        let (ip, port) = (address.ip(), address.port());
+        let settings = format!("listen_addresses = '{ip}'\nport = {port}\n{SETTINGS}");
         fs::write(&path, settings).expect("the settings can be written");
+        if let Some(network) = network {
+            let rules = format!("host all all {network} trust\nhost replication all {network} trust\n");
+            fs::write(this.data.join("pg_hba.conf"), rules).expect("the rules can be written");
+        }
         this
     }
 
@@ -73,6 +81,15 @@ impl PostgresFolder {
         let mut command = self.command("postgres");
         command.arg("-D").arg(&self.data);
         command
+    }
+
+    /// The same on a host of its own.
+    pub fn server_on(&self, mut host: Command) -> Command {
+        if let Some(Account { uid, gid }) = self.account {
+            host.args(format!("setpriv --reuid={uid} --regid={gid} --clear-groups").split(' '));
+        }
+        host.arg(self.programs.join("postgres")).arg("-D").arg(&self.data);
+        host
     }
 
     fn command(&self, program: &str) -> Command {

@@ -2,7 +2,7 @@
 //!
 //! A shell in a process group of its own waits for the end of a pipe that only the test process holds. When the pipe
 //! closes (the cluster was dropped, or the test was killed), it kills every process whose working folder lies in the
-//! cluster's folder, and then removes the folder. Going by the working folder finds what was started a moment before
+//! cluster's folder, and then removes its [hosts](crate::Hosts) and the folder. Going by the working folder finds what was started a moment before
 //! the kill, and the children of children, which a list of pids would miss.
 
 use std::{
@@ -27,6 +27,9 @@ while [ $rounds -lt 200 ]; do
     rounds=$((rounds + 1))
     sleep 0.02
 done
+if [ -f "$1/hosts" ]; then
+    while read -r kind name; do ip "$kind" del "$name" 2>/dev/null; done <"$1/hosts"
+fi
 rm -rf "$1"
 "#;
 

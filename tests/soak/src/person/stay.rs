@@ -140,6 +140,7 @@ impl Stay<'_> {
                         // The socket stays open and nothing is read from it, while others go on writing to this person.
                         add(&self.world.tally.freezes);
                         self.world.pause(self.world.time_for(FREEZE)).await;
+                        self.talk.was_away();
                     }
                     if leaving != Leaving::FreezeAndRead {
                         return Ok(leaving);

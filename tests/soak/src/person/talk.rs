@@ -213,11 +213,15 @@ impl Talk {
         }
     }
 
+    /// What is on the way may be answered already: how long that took is not known.
+    pub fn was_away(&mut self) {
+        self.since.clear();
+    }
+
     /// The session ended while the former were on the way and the latter waited to be said again: all of it, and what waits
     /// anyhow, is said in the next session, in its order.
     pub fn give_back(&mut self, flying: impl IntoIterator<Item = usize>, retries: Vec<usize>) {
-        // To be away is no wait.
-        self.since.clear();
+        self.was_away();
         let mut open: Vec<usize> = self.unsent.drain(..).chain(retries).collect();
         for number in flying {
             self.doubtful.insert(number);

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::{IpAddr, Ipv4Addr},
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
     sync::Mutex,
@@ -11,7 +12,7 @@ use std::{
 
 use super::Cluster;
 use crate::{
-    Member, config,
+    Hosts, Member, config,
     config::{Addresses, Shape},
     ports::PortBlock,
     postgres::PostgresFolder,
@@ -28,11 +29,12 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 pub struct Builder {
     shape: Shape,
     settings: Vec<(String, String)>,
+    on_hosts: bool,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { shape: Shape { nodes: 3, routers: 2, stores: 2, slots: 64 }, settings: Vec::new() }
+        Self { shape: Shape { nodes: 3, routers: 2, stores: 2, slots: 64 }, settings: Vec::new(), on_hosts: false }
     }
 }
 
@@ -63,6 +65,12 @@ impl Builder {
         self
     }
 
+    /// Each process on a host of its own: see [`Hosts`].
+    pub fn on_hosts(mut self) -> Self {
+        self.on_hosts = true;
+        self
+    }
+
     /// Starts everything, initialises the cluster, and waits until all is ready.
     pub async fn start(self) -> Cluster {
         let cluster = self.prepare();
@@ -81,17 +89,21 @@ impl Builder {
         let folder = new_folder();
         let watchdog = Watchdog::start(&folder);
         let mut ports = PortBlock::reserve();
-        let addresses = Addresses::assign(self.shape, &mut ports);
+        let hosts = self.on_hosts.then(|| Hosts::create(&folder, &self.shape.members()));
+        let ip = |member| hosts.as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |hosts| hosts.ip(member));
+        let addresses = Addresses::assign(self.shape, &mut ports, ip);
         fs::create_dir(folder.join("log")).expect("a folder can be made");
         fs::create_dir(folder.join("data")).expect("a folder can be made");
         fs::write(folder.join("cluster.toml"), config::cluster_toml(self.shape, &addresses))
             .expect("a file can be written");
-        let postgres = PostgresFolder::create(&folder, addresses.of(Member::Postgres).port());
+        let network = hosts.as_ref().map(Hosts::network);
+        let postgres = PostgresFolder::create(&folder, addresses.of(Member::Postgres), network.as_deref());
         Cluster {
             shape: self.shape,
             settings: self.settings,
             addresses,
             postgres,
+            hosts,
             running: Mutex::new(BTreeMap::new()),
             folder,
             watchdog: Some(watchdog),

@@ -4,6 +4,7 @@ mod builder;
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -20,7 +21,7 @@ use tokio_postgres::NoTls;
 pub use builder::Builder;
 
 use crate::{
-    Client, HttpResponse, Member, client, config,
+    Client, Hosts, HttpResponse, Member, client, config,
     config::{Addresses, Shape},
     eventually, http,
     member::{Process, Signal, binary, kept_logs_folder},
@@ -42,6 +43,7 @@ pub struct Cluster {
     settings: Vec<(String, String)>,
     addresses: Addresses,
     postgres: PostgresFolder,
+    hosts: Option<Hosts>,
     running: Mutex<BTreeMap<Member, Process>>,
     folder: PathBuf,
     watchdog: Option<Watchdog>,
@@ -161,13 +163,19 @@ impl Cluster {
 
     async fn sql_database(&self, database: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         let mut config = tokio_postgres::Config::new();
-        config.host("127.0.0.1").port(self.address(Member::Postgres).port()).user(postgres::USER).dbname(database);
+        let address = self.address(Member::Postgres);
+        config.host(address.ip().to_string()).port(address.port()).user(postgres::USER).dbname(database);
         let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
     }
 
     // --- breaking and mending it ---
+
+    /// What is between its processes; `None` where all are on this host.
+    pub fn hosts(&self) -> Option<&Hosts> {
+        self.hosts.as_ref()
+    }
 
     /// SIGKILL: as a crash.
     pub fn kill(&self, member: Member) {
@@ -338,17 +346,22 @@ impl Cluster {
 
     fn command(&self, member: Member) -> Command {
         let (name, id) = match member {
-            Member::Postgres => return self.postgres.server(),
+            Member::Postgres => {
+                let host = self.hosts.as_ref().map(|hosts| hosts.enter(member));
+                return host.map_or_else(|| self.postgres.server(), |host| self.postgres.server_on(host));
+            }
             Member::Redis => {
-                let mut command = Command::new("redis-server");
-                let port = self.address(member).port().to_string();
-                command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port]);
+                let mut command = self.program(member, "redis-server");
+                let address = self.address(member);
+                let (ip, port) = (address.ip().to_string(), address.port().to_string());
+                command.args(["--bind", &ip, "--port", &port, "--save", "", "--protected-mode", "no"]);
                 return command;
             }
             Member::Node(id) => ("tertulia-node", id),
             Member::Router(id) => ("tertulia-router", id),
         };
-        let mut command = self.binary(name);
+        let mut command = self.program(member, binary(name));
+        self.tell(&mut command);
         command.args(["--id", &id.to_string()]);
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));
@@ -359,13 +372,25 @@ impl Cluster {
     /// One of our binaries, told of this cluster and of nothing else, in its folder.
     pub fn binary(&self, name: &str) -> Command {
         let mut command = Command::new(binary(name));
+        self.tell(&mut command);
+        command
+    }
+
+    /// The program on the member's host.
+    fn program(&self, member: Member, program: impl AsRef<OsStr>) -> Command {
+        let Some(hosts) = &self.hosts else { return Command::new(program) };
+        let mut command = hosts.enter(member);
+        command.arg(program);
+        command
+    }
+
+    fn tell(&self, command: &mut Command) {
         command.current_dir(&self.folder).arg("--config").arg(self.config_path());
         for (variable, _) in std::env::vars_os() {
             if variable.to_string_lossy().starts_with("TERTULIA__") {
                 command.env_remove(variable);
             }
         }
-        command
     }
 
     fn expect_ctl(&self, arguments: &[&str]) {
