@@ -114,6 +114,13 @@ install_shellcheck() {
     command -v shellcheck >/dev/null || apt_install shellcheck
 }
 
+# For the faults of the network, which only root can make.
+install_network_tools() {
+    [[ $EUID == 0 ]] || return 0
+    command -v ip >/dev/null || apt_install iproute2
+    command -v iptables >/dev/null || apt_install iptables
+}
+
 # The official Socket.IO clients that the scenario suite drives (tests/skins), as their lock files say, in a folder that
 # tests/support/src/actor/bridge.rs knows.
 install_socketio_clients() {

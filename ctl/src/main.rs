@@ -9,6 +9,8 @@ mod api_key;
 mod endpoints;
 mod init;
 mod map;
+mod members;
+mod membership;
 mod nodes;
 mod output;
 mod status;
@@ -38,6 +40,23 @@ enum Command {
     Status(OutputArgs),
     /// Which node owns each slot, and which store holds it
     Map(OutputArgs),
+    /// The nodes: what each owns, and whether it answers
+    Nodes(OutputArgs),
+    /// The stores: what each holds, and who is at home there
+    Stores(OutputArgs),
+    /// Which slots should move or change owner, and why; exit code 1 where some should
+    Plan(OutputArgs),
+    /// Add a node that is in the configuration and runs, and wait until it has its share of the slots
+    Join(membership::JoinArgs),
+    /// Take all slots from a node, and give it no others
+    Drain(membership::DrainArgs),
+    /// Give a node a larger or smaller share of the slots
+    Weight(membership::WeightArgs),
+    /// Remove a drained node for good
+    Remove(membership::RemoveArgs),
+    /// Who agrees on the shard map
+    #[command(subcommand)]
+    Raft(members::RaftCommand),
     /// Make a development authority, certificates for every process of the configuration, and token keys
     Pki,
     /// Print a token for a development user
@@ -71,6 +90,14 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         Command::Init(args) => init::run(config, &args).await?,
         Command::Status(output) => return status::run(config, &output).await,
         Command::Map(output) => map::run(config, &output).await?,
+        Command::Nodes(output) => members::nodes(config, &output).await?,
+        Command::Stores(output) => members::stores(config, &output).await?,
+        Command::Plan(output) => return members::plan_of(config, &output).await,
+        Command::Join(args) => membership::join(config, &args).await?,
+        Command::Drain(args) => membership::drain(config, &args).await?,
+        Command::Weight(args) => membership::weigh(config, &args).await?,
+        Command::Remove(args) => membership::remove(config, &args).await?,
+        Command::Raft(command) => return members::raft(config, &command).await,
         Command::Pki => make_pki(config)?,
         Command::Token(args) => {
             let token = token::mint(config, &args)?;

@@ -3,18 +3,13 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write},
-    time::Duration,
 };
 
-use anyhow::bail;
 use serde::Serialize;
 use tertulia_runtime::config::Config;
-use tertulia_shard_map::{MapVersion, NodeId, ShardMap, StoreId};
-use tertulia_wire::cluster::{Answer, Call};
+use tertulia_shard_map::{NodeId, ShardMap, StoreId};
 
 use crate::{OutputArgs, nodes::Nodes, output};
-
-const CALL_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize)]
 struct SlotLine {
@@ -26,7 +21,7 @@ struct SlotLine {
 
 pub async fn run(config: &Config, args: &OutputArgs) -> anyhow::Result<()> {
     let nodes = Nodes::connect(config)?;
-    let map = newest(&nodes).await;
+    let map = nodes.newest_map().await;
     nodes.close().await;
     let map = map?;
     let lines: Vec<SlotLine> = map
@@ -43,27 +38,6 @@ pub async fn run(config: &Config, args: &OutputArgs) -> anyhow::Result<()> {
         output::print(|out| writeln!(out, "{value:#}"))
     } else {
         output::print(|out| write_text(out, &map, &lines))
-    }
-}
-
-/// The newest map that any node has.
-async fn newest(nodes: &Nodes) -> anyhow::Result<Box<ShardMap>> {
-    let mut newest: Option<Box<ShardMap>> = None;
-    let mut problem = None;
-    for id in nodes.ids() {
-        match nodes.call(id, Call::WatchMap { have: MapVersion::ZERO }, CALL_LIMIT).await {
-            Ok(Answer::WatchMap(Some(map))) => {
-                if newest.as_ref().is_none_or(|best| best.version() < map.version()) {
-                    newest = Some(map);
-                }
-            }
-            Ok(_) => problem = Some(format!("node-{id} has no map: is the cluster initialised?")),
-            Err(error) => problem = Some(format!("node-{id}: {error}")),
-        }
-    }
-    match (newest, problem) {
-        (Some(map), _) => Ok(map),
-        (None, problem) => bail!(problem.unwrap_or_else(|| "the configuration has no nodes".to_owned())),
     }
 }
 

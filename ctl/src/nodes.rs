@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tertulia_runtime::{
     PeerName,
     config::Config,
@@ -10,11 +10,18 @@ use tertulia_runtime::{
     tasks::Supervisor,
     tls::Identity,
 };
-use tertulia_shard_map::NodeId;
-use tertulia_wire::cluster::{Answer, Call, NodeStatus};
+use tertulia_shard_map::{Change, ChangeRefused, MapVersion, NodeId, ShardMap};
+use tertulia_wire::cluster::{Answer, Call, MembershipChange, NodeStatus, Refusal};
+use tokio::time::{Instant, sleep};
 
 /// A node answers from memory; what takes longer than this does not work.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
+const PROPOSE_LIMIT: Duration = Duration::from_secs(3);
+/// A node that joins has to receive the whole map first.
+const MEMBERSHIP_LIMIT: Duration = Duration::from_secs(45);
+/// An election takes less.
+const LEADER_LIMIT: Duration = Duration::from_secs(5);
+const LEADER_POLL: Duration = Duration::from_millis(100);
 
 /// Clients of all configured nodes.
 pub struct Nodes {
@@ -63,6 +70,64 @@ impl Nodes {
             statuses.push((id, status));
         }
         statuses
+    }
+
+    /// The newest map that any node has.
+    pub async fn newest_map(&self) -> anyhow::Result<Box<ShardMap>> {
+        let mut newest: Option<Box<ShardMap>> = None;
+        let mut problem = None;
+        for id in self.ids() {
+            match self.call(id, Call::WatchMap { have: MapVersion::ZERO }, CALL_LIMIT).await {
+                Ok(Answer::WatchMap(Some(map))) => {
+                    if newest.as_ref().is_none_or(|best| best.version() < map.version()) {
+                        newest = Some(map);
+                    }
+                }
+                Ok(_) => problem = Some(format!("node-{id} has no map: is the cluster initialised?")),
+                Err(error) => problem = Some(format!("node-{id}: {error}")),
+            }
+        }
+        match (newest, problem) {
+            (Some(map), _) => Ok(map),
+            (None, problem) => bail!(problem.unwrap_or_else(|| "the configuration has no nodes".to_owned())),
+        }
+    }
+
+    /// Has whichever node leads apply the change. One that is in force already is no error.
+    pub async fn propose(&self, change: Change) -> anyhow::Result<()> {
+        match self.ask_the_leader(Call::Propose(Box::new(change)), PROPOSE_LIMIT).await {
+            Err(CallError::Refused(Refusal::Invalid(reason))) if reason == ChangeRefused::Unchanged.to_string() => {
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Has whichever node leads change who takes part in Raft.
+    pub async fn change_membership(&self, change: MembershipChange) -> anyhow::Result<()> {
+        self.ask_the_leader(Call::ChangeMembership(change), MEMBERSHIP_LIMIT).await?;
+        Ok(())
+    }
+
+    /// Makes the call to whichever node leads, looking for one for some seconds.
+    async fn ask_the_leader(&self, call: Call, limit: Duration) -> Result<Answer, CallError> {
+        let deadline = Instant::now() + LEADER_LIMIT;
+        loop {
+            let mut refusal = CallError::Unreachable;
+            for id in self.ids() {
+                match self.call(id, call.clone(), limit).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error @ CallError::Refused(Refusal::Invalid(_) | Refusal::Forbidden)) => return Err(error),
+                    // Not the leader, or away: another may be.
+                    Err(error) => refusal = error,
+                }
+            }
+            if Instant::now() > deadline {
+                return Err(refusal);
+            }
+            sleep(LEADER_POLL).await;
+        }
     }
 
     pub fn ids(&self) -> impl Iterator<Item = NodeId> {

@@ -123,6 +123,8 @@ mod tests {
             cluster: Some(ClusterId::from_u128(7)),
             raft_leader: Some(NodeId::new(1)),
             raft_term: 3,
+            raft_applied: 9,
+            raft_members: Vec::new(),
             map_version: MapVersion::new(4),
             slots_owned: 10,
             slots_serving: 10,

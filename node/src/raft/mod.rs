@@ -20,6 +20,7 @@ mod incarnation;
 mod initialise;
 mod log;
 mod machine;
+mod membership;
 mod network;
 mod peers;
 mod propose;

@@ -28,6 +28,9 @@ pub enum ProposeError {
     /// As [`ProposeError::Refused`], where the leader is another node: it tells the reason as text only.
     #[error("the leader refuses the change: {0}")]
     RefusedByLeader(String),
+    /// Who takes part in Raft cannot be changed like that, or not now.
+    #[error("the members of Raft cannot be changed: {0}")]
+    Membership(String),
     /// No leader with a quorum answered in time. The change may be applied later, or never.
     #[error("no quorum answered in time: the outcome is unknown")]
     Timeout,
@@ -46,7 +49,7 @@ impl From<ProposeError> for Refusal {
             ProposeError::Refused(refused) => Self::Invalid(refused.to_string()),
             ProposeError::RefusedByLeader(reason) => Self::Invalid(reason),
             ProposeError::NotInitialised => Self::NotInitialised,
-            ProposeError::NotAMember => Self::Invalid(error.to_string()),
+            ProposeError::NotAMember | ProposeError::Membership(_) => Self::Invalid(error.to_string()),
             ProposeError::Timeout => Self::NotServing,
             ProposeError::Stopped => Self::Internal,
         }
@@ -150,7 +153,7 @@ impl Raft {
         }
     }
 
-    fn not_leader(&self, leader: Option<RaftNodeId>) -> ProposeError {
+    pub(super) fn not_leader(&self, leader: Option<RaftNodeId>) -> ProposeError {
         let is_member = self.inner.raft.metrics().borrow().membership_config.membership().nodes().next().is_some();
         if is_member { ProposeError::NotLeader { leader: leader.map(node_id) } } else { ProposeError::NotInitialised }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use openraft::{BasicNode, RaftMetrics, ServerState, error::Fatal};
 use tertulia_shard_map::NodeId;
+use tertulia_wire::cluster::RaftMember;
 use tokio::sync::watch;
 
 use super::types::{RaftNodeId, node_id};
@@ -49,6 +50,12 @@ pub struct Member {
     /// Cluster address, as given when it joined.
     pub address: String,
     pub voting: Voting,
+}
+
+impl Member {
+    pub fn of(self, node: NodeId) -> RaftMember {
+        RaftMember { node, address: self.address, is_voter: self.voting == Voting::Voter }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -232,6 +232,15 @@ impl NodeService {
                     });
                 });
             }
+            Call::ChangeMembership(change) => {
+                let raft = self.shared.raft.clone();
+                self.spawn(trace, async move {
+                    reply.send(match raft.change_membership(change).await {
+                        Ok(()) => Answer::ChangeMembership,
+                        Err(error) => Answer::Refused(error.into()),
+                    });
+                });
+            }
             Call::Initialise => {
                 let shared = self.shared.clone();
                 self.spawn(trace, async move { reply.send(initialise(&shared).await.unwrap_or_else(Answer::Refused)) });
@@ -286,6 +295,8 @@ impl Shared {
             cluster: map.as_ref().map(|map| map.cluster()),
             raft_leader: raft.leader,
             raft_term: raft.term,
+            raft_applied: raft.applied,
+            raft_members: raft.members.into_iter().map(|(node, member)| member.of(node)).collect(),
             map_version: map.as_ref().map(|map| map.version()).unwrap_or_default(),
             slots_owned: map.as_ref().map_or(0, |map| map.owned_by(self.node).count() as u32),
             slots_serving: self.table.len() as u32,

@@ -65,6 +65,7 @@ call_kinds! {
     DeliverTyping: Call::DeliverTyping(_) => "deliver_typing",
     Interest: Call::Interest(_) => "interest",
     Announce: Call::Announce(_) => "announce",
+    ChangeMembership: Call::ChangeMembership(_) => "change_membership",
     Heartbeat: Call::Heartbeat { .. } => "heartbeat",
     Heads: Call::Heads(_) => "heads",
 }

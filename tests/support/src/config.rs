@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use crate::{member::Member, ports::PortBlock, postgres};
@@ -42,6 +42,13 @@ impl Addresses {
         Self { main, cluster }
     }
 
+    /// Of one more node, on this host.
+    pub fn add_node(&mut self, id: u32, ports: &mut PortBlock) {
+        let mut address = || SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ports.take());
+        self.main.insert(Member::Node(id), address());
+        self.cluster.insert(Member::Node(id), address());
+    }
+
     pub fn of(&self, member: Member) -> SocketAddr {
         *self.main.get(&member).unwrap_or_else(|| panic!("this cluster has no {member}"))
     }
@@ -55,6 +62,12 @@ pub fn store_dsn(store: u32, addresses: &Addresses) -> String {
     let postgres = addresses.of(Member::Postgres);
     let (host, port) = (postgres.ip(), postgres.port());
     format!("host={host} port={port} user={} dbname={}", postgres::USER, store_database(store))
+}
+
+/// The part of `cluster.toml` about one node.
+pub fn node_section(id: u32, home: u32, addresses: &Addresses) -> String {
+    let (cluster, admin) = (addresses.cluster[&Member::Node(id)], addresses.of(Member::Node(id)));
+    format!("\n[nodes.{id}]\ncluster_address = \"{cluster}\"\nadmin_address = \"{admin}\"\nhome_store = {home}\n")
 }
 
 /// The text of `cluster.toml`. Paths are relative to its folder.
@@ -88,11 +101,7 @@ format = "json"
         write(format!("\n[stores.{store}]\nname = \"store-{store}\"\ndsn = \"{}\"\n", store_dsn(store, addresses)));
     }
     for id in 1..=shape.nodes {
-        let (cluster, admin) = (addresses.cluster[&Member::Node(id)], addresses.of(Member::Node(id)));
-        let home = (id - 1) % shape.stores + 1;
-        write(format!(
-            "\n[nodes.{id}]\ncluster_address = \"{cluster}\"\nadmin_address = \"{admin}\"\nhome_store = {home}\n"
-        ));
+        write(node_section(id, (id - 1) % shape.stores + 1, addresses));
     }
     for id in 1..=shape.routers {
         write(format!("\n[routers.{id}]\nclient_address = \"{}\"\n", addresses.of(Member::Router(id))));

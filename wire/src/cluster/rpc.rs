@@ -28,6 +28,8 @@ pub enum Call {
     },
     /// Asks the Raft leader to apply a change. From a node or an operator.
     Propose(Box<Change>),
+    /// Asks the Raft leader to change who takes part in Raft. From an operator.
+    ChangeMembership(MembershipChange),
     /// Makes a new cluster of the configured nodes and stores. From an operator, once.
     Initialise,
     Status,
@@ -92,6 +94,7 @@ pub enum Answer {
     Propose {
         version: MapVersion,
     },
+    ChangeMembership,
     Initialise {
         cluster: ClusterId,
     },
@@ -121,6 +124,31 @@ pub enum Answer {
     Heads(Vec<Option<Head>>),
     Heartbeat,
     Refused(Refusal),
+}
+
+/// A node that takes part in Raft.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaftMember {
+    pub node: NodeId,
+    /// `host:port`
+    pub address: String,
+    /// One that is joining receives the log, and has no vote yet.
+    pub is_voter: bool,
+}
+
+/// A change of who takes part in Raft; one at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MembershipChange {
+    /// Sends it the log, and gives it a vote once it has that.
+    Add {
+        node: NodeId,
+        address: String,
+    },
+    Remove {
+        node: NodeId,
+    },
+    /// Has the leader write a snapshot, which it would do by itself after some changes.
+    Snapshot,
 }
 
 /// One-way, unacknowledged; lost with the connection, after which its receiver starts anew.
@@ -192,6 +220,9 @@ pub struct NodeStatus {
     pub cluster: Option<ClusterId>,
     pub raft_leader: Option<NodeId>,
     pub raft_term: u64,
+    /// Index of the last entry of the Raft log that the map reflects.
+    pub raft_applied: u64,
+    pub raft_members: Vec<RaftMember>,
     pub map_version: MapVersion,
     pub slots_owned: u32,
     pub slots_serving: u32,

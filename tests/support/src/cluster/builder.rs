@@ -107,7 +107,7 @@ impl Builder {
             running: Mutex::new(BTreeMap::new()),
             folder,
             watchdog: Some(watchdog),
-            _ports: ports,
+            ports,
         }
     }
 }

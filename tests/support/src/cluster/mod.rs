@@ -47,7 +47,7 @@ pub struct Cluster {
     running: Mutex<BTreeMap<Member, Process>>,
     folder: PathBuf,
     watchdog: Option<Watchdog>,
-    _ports: PortBlock,
+    ports: PortBlock,
 }
 
 /// A development user who has signed in.
@@ -101,6 +101,18 @@ impl Cluster {
         for member in self.members() {
             fs::write(run.join(format!("{member}.pid")), format!("{}\n", self.pid(member))).expect("it can be written");
         }
+    }
+
+    /// Gives the configuration one more node, and the node its certificate. It does not run yet, and is no part of the cluster.
+    pub fn configure_node(&mut self, home_store: u32) -> Member {
+        self.shape.nodes += 1;
+        let id = self.shape.nodes;
+        self.addresses.add_node(id, &mut self.ports);
+        let mut text = fs::read_to_string(self.config_path()).expect("the configuration can be read");
+        text += &config::node_section(id, home_store, &self.addresses);
+        fs::write(self.config_path(), text).expect("the configuration can be written");
+        self.expect_ctl(&["pki"]);
+        Member::Node(id)
     }
 
     // --- talking to it ---

@@ -11,9 +11,9 @@ use crate::{
         Action, Announcement, Answer, Append, Appended, Attach, Attached, Authority, Block, BlockChange, BlocksPage,
         BlocksRead, Call, ConversationRead, ConversationRecord, ConversationView, DeliverEntry, DeliverEvent,
         DeliverStanding, DeliverTyping, GroupSize, Head, HistoryEvents, HistoryRange, HistoryRead, InboxPosition,
-        InboxRead, InboxRow, InboxRows, Mark, Marked, MemberRecord, MembersPage, MembersRead, NodeStatus, Presence,
-        ProfileRecord, PushItem, Reader, Refusal, SetProfile, Standing, StreamResult, SyncRead, SyncRows, Typing,
-        UnwatchPresence, WatchPresence,
+        InboxRead, InboxRow, InboxRows, Mark, Marked, MemberRecord, MembersPage, MembersRead, MembershipChange,
+        NodeStatus, Presence, ProfileRecord, PushItem, RaftMember, Reader, Refusal, SetProfile, Standing, StreamResult,
+        SyncRead, SyncRows, Typing, UnwatchPresence, WatchPresence,
     },
 };
 
@@ -143,6 +143,9 @@ pub fn calls() -> Vec<Call> {
         Call::DeliverTyping(DeliverTyping { typing: typing(), recipients: vec![BEA] }),
         Call::Interest(vec![CONVERSATION]),
         Call::Announce(vec![announcement]),
+        Call::ChangeMembership(MembershipChange::Add { node: NodeId::new(4), address: "a:1".into() }),
+        Call::ChangeMembership(MembershipChange::Remove { node: NodeId::new(4) }),
+        Call::ChangeMembership(MembershipChange::Snapshot),
         Call::Heartbeat { is_stopping: true },
         Call::Heads(vec![CONVERSATION]),
     ];
@@ -190,6 +193,8 @@ pub fn answers() -> Vec<Answer> {
         cluster: Some(ClusterId::from_u128(1)),
         raft_leader: None,
         raft_term: 2,
+        raft_applied: 7,
+        raft_members: vec![RaftMember { node: NodeId::new(1), address: "a:1".into(), is_voter: true }],
         map_version: MapVersion::new(3),
         slots_owned: 4,
         slots_serving: 5,
@@ -199,6 +204,7 @@ pub fn answers() -> Vec<Answer> {
         Answer::Ping,
         Answer::WatchMap(None),
         Answer::Propose { version: MapVersion::new(1) },
+        Answer::ChangeMembership,
         Answer::Initialise { cluster: ClusterId::from_u128(1) },
         Answer::Status(Box::new(status)),
         Answer::Append(Appended {
