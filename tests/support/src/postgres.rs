@@ -27,6 +27,7 @@ shared_buffers = 64MB
 max_wal_size = 1GB
 jit = off
 autovacuum_naptime = 10s
+log_min_duration_statement = 50
 log_line_prefix = '%m [%p] %a '
 unix_socket_directories = ''
 ";
