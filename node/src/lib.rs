@@ -13,6 +13,7 @@ pub mod controller;
 mod entry;
 pub mod fanout;
 mod generations;
+mod known_faults;
 pub mod mailbox;
 mod metrics;
 pub mod peers;

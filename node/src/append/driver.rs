@@ -23,7 +23,9 @@ use super::{
     settle::{Refused, Settler, answer_known},
 };
 use crate::{
-    clock, metrics as names,
+    clock,
+    known_faults::KnownFault,
+    metrics as names,
     store::{AppendBatch, Lane, StoreError, StoredMember, StoredTarget},
 };
 
@@ -292,6 +294,13 @@ impl Committer {
     ) -> anyhow::Result<()> {
         let started = Instant::now();
         let batch = &draft.batch;
+        let awaiting = match KnownFault::AckBeforeCommit.is_on() {
+            true => {
+                self.tell_everybody(batch, awaiting);
+                Vec::new()
+            }
+            false => awaiting,
+        };
         let mut outcome = self.lane.append(batch).await;
         let was_known = !matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::LaneFenced));
         while let Err(StoreError::Unavailable(_) | StoreError::LaneFenced) = outcome {
@@ -318,7 +327,9 @@ impl Committer {
         // None of what was decided holds: not what was to be written, nor what was known or refused beside it.
         let commands = awaiting.into_iter().map(|it| it.command).collect();
         if was_known {
-            self.log.take_back(batch, &previous);
+            if !KnownFault::StaleSeq.is_on() {
+                self.log.take_back(batch, &previous);
+            }
         } else {
             self.log.forget(batch);
             self.have_log_read(batch).await;
@@ -340,7 +351,18 @@ impl Committer {
 
     /// The batch is committed, or there was nothing to commit: everybody is told, and fan-out has the entries.
     async fn hand_over(&mut self, draft: Draft, previous: &BTreeMap<Slot, EventId>, awaiting: Vec<Awaiting>) {
+        let refused = self.tell_everybody(&draft.batch, awaiting);
         let Draft { batch, mut entries, .. } = draft;
+        for &(slot, epoch) in &batch.slots {
+            if let (Some(entries), Some(&previous)) = (entries.remove(&slot), previous.get(&slot)) {
+                let _ = self.outlets.committed.send(Committed { slot, epoch, previous, entries }).await;
+            }
+        }
+        self.settler.settle(refused).await;
+    }
+
+    /// Answers what is committed or known. What is to be refused may be in the store already.
+    fn tell_everybody(&self, batch: &AppendBatch, awaiting: Vec<Awaiting>) -> Vec<Refused> {
         let mut refused = Vec::new();
         for Awaiting { command, verdict } in awaiting {
             match verdict {
@@ -355,12 +377,7 @@ impl Committer {
                 },
             }
         }
-        for &(slot, epoch) in &batch.slots {
-            if let (Some(entries), Some(&previous)) = (entries.remove(&slot), previous.get(&slot)) {
-                let _ = self.outlets.committed.send(Committed { slot, epoch, previous, entries }).await;
-            }
-        }
-        self.settler.settle(refused).await;
+        refused
     }
 
     fn give_up(&self, commands: Vec<Command>) {

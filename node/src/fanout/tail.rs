@@ -14,7 +14,7 @@ use std::{
 use tertulia_shard_map::{Epoch, EventId, Slot, SlotCount};
 use tertulia_wire::cluster::Recipient;
 
-use crate::{append::Committed, entry::LogEntry, store::TakenSlot};
+use crate::{append::Committed, entry::LogEntry, known_faults::KnownFault, store::TakenSlot};
 
 /// Entries on their way on one stream; one more and it falls behind.
 const STREAM_ENTRIES_MAX: usize = 2048;
@@ -378,7 +378,8 @@ impl Tail {
             sent.into_iter().chain(behind).min()
         };
         // A stream that catches up may have read beyond the head: the others have not been sent that yet.
-        let cursor = self.streams.values().filter_map(of_stream).min().map_or(self.head, |least| least.min(self.head));
+        let streams = self.streams.values().filter(|_| !KnownFault::CursorBeforeDelivery.is_on());
+        let cursor = streams.filter_map(of_stream).min().map_or(self.head, |least| least.min(self.head));
         if cursor > self.cursor {
             self.cursor = cursor;
             effects.push(Effect::Cursor { slot: self.slot, epoch: self.epoch, event: cursor });

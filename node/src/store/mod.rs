@@ -42,6 +42,9 @@ pub use profiles::{NameFrom, StoredProfile};
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No answer for this long: the connection is given up, and the outcome of its statement is unknown.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
+/// The store's host has not taken what was sent: the connection is given up. Left to TCP, one that was cut off for some seconds
+/// would try again only after as many again.
+const UNACKED_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A host that is gone is noticed after three of these.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -146,7 +149,7 @@ impl Store {
         let mut config: tokio_postgres::Config = dsn.parse().map_err(InvalidDsn)?;
         config
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_user_timeout(REPLY_TIMEOUT)
+            .tcp_user_timeout(UNACKED_TIMEOUT)
             .keepalives_idle(KEEPALIVE)
             .keepalives_interval(KEEPALIVE)
             .keepalives_retries(2)

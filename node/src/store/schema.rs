@@ -4,6 +4,7 @@ use tertulia_shard_map::Slot;
 use uuid::Uuid;
 
 use super::{Stamp, Store, StoreError, column, slot_column};
+use crate::known_faults::{FENCE_BY_JOIN, KnownFault};
 
 mod embedded {
     refinery::embed_migrations!("../migrations");
@@ -31,6 +32,10 @@ impl Store {
         client.batch_execute(PATIENTLY).await?;
         client.execute(LOCK, &[&SCHEMA_LOCK]).await?;
         embedded::migrations::runner().run_async(&mut client).await.map_err(StoreError::Migration)?;
+
+        if KnownFault::FenceByJoin.is_on() {
+            client.batch_execute(FENCE_BY_JOIN).await?;
+        }
 
         let cluster = Uuid::from_bytes(stamp.cluster.to_bytes());
         let (store, slots) = (i64::from(self.id.get()), i32::from(stamp.slots.get()));

@@ -39,6 +39,8 @@ const LOSS: f64 = 0.05;
 const HEAL_LIMIT: Duration = Duration::from_secs(10);
 /// Without that, the run goes on for as long as the cluster may still become whole.
 const HEAL_PATIENCE: Duration = Duration::from_secs(60);
+/// Where everything serves, nobody waits longer for an answer.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
 const HEAL_POLL: Duration = Duration::from_millis(20);
 /// How long a process that was just started or woken may take to answer a probe.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
@@ -58,7 +60,7 @@ pub async fn chaos(options: &Options) -> anyhow::Result<Report> {
     let routers = (1..=ROUTERS).map(|id| cluster.address(Member::Router(id))).collect();
     let chat = Chat::start(&options.crowd, routers, options.time()).await?;
     let world = chat.world.clone();
-    let mut run = Run { cluster: &cluster, course: Course::new(), observed: Observed::default() };
+    let mut run = Run { cluster: &cluster, world: &world, course: Course::new(), observed: Observed::default() };
     run.course.note(format!(
         "seed {}: {} people, {} events a second, {} minutes",
         options.seed, options.crowd.people, options.rate, options.minutes
@@ -98,6 +100,7 @@ pub async fn chaos(options: &Options) -> anyhow::Result<Report> {
 
 struct Run<'a> {
     cluster: &'a Cluster,
+    world: &'a World,
     course: Course,
     observed: Observed,
 }
@@ -209,7 +212,7 @@ impl Run<'_> {
                 return false;
             }
         }
-        self.serving().await == f64::from(SLOTS)
+        self.serving().await == f64::from(SLOTS) && self.world.longest_wait() < ANSWERED_WITHIN
     }
 
     async fn serving(&self) -> f64 {
@@ -222,7 +225,9 @@ impl Run<'_> {
 
     /// What does not serve, for people.
     async fn missing(&self) -> String {
-        let mut missing = vec![format!("{} of {SLOTS} slots are served", self.serving().await)];
+        let waiting = self.world.longest_wait().as_secs_f64();
+        let mut missing =
+            vec![format!("{} of {SLOTS} slots are served, somebody waits for {waiting:.1} s", self.serving().await)];
         for member in self.cluster.members() {
             if !timeout(PROBE_LIMIT, self.cluster.is_ready(member)).await.unwrap_or(false) {
                 missing.push(format!("{member} is not ready"));

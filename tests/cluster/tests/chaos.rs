@@ -20,7 +20,7 @@ async fn three_minutes_of_faults_break_no_promise() {
     }
     let faults = report["faults"].as_object().expect("counts");
     assert!(faults.len() >= 9, "every kind came: {report:#}");
-    assert!(report["acked"].as_u64() > Some(10_000), "{report:#}");
-    assert!(report["outage_ms"]["max"].as_u64().is_some(), "somebody had to wait: {report:#}");
+    assert!(report["acked"].as_u64() > Some(1_000), "{report:#}");
+    assert_eq!(report["stale_writes_committed"], 0, "{report:#}");
     println!("{report:#}\n{course}");
 }

@@ -81,6 +81,8 @@ pub struct World {
     pub tally: Tally,
     /// What was found broken while people chatted.
     pub live: RefCell<Violations>,
+    /// Of each person: what is on the way in this session, and since when, refusals that were repeated included.
+    waiting: Vec<RefCell<HashMap<usize, Instant>>>,
     /// The acks that took long.
     pub waits: RefCell<Vec<Wait>>,
     /// Per person, told when something is due, or when all is over.
@@ -112,6 +114,7 @@ impl World {
             routers,
             tally: Tally::default(),
             live: RefCell::default(),
+            waiting: users.iter().map(|_| RefCell::default()).collect(),
             waits: RefCell::default(),
             wake: users.iter().map(|_| Notify::new()).collect(),
             by_user: users.iter().enumerate().map(|(number, user)| (*user, number)).collect(),
@@ -207,12 +210,30 @@ impl World {
     pub fn acked(&self, person: usize, number: usize, event: &Event) {
         self.open.set(self.open.get() - 1);
         add(&self.tally.acked);
+        self.waited(person, number, self.record(person, number).map(|record| record.conversation));
         let agreement = self.records[person].borrow_mut().acked(number, event.id, event.seq);
         self.compare(agreement, event);
     }
 
-    /// How long an ack took, from when it was said in the session that got it.
-    pub fn waited(&self, conversation: u32, since: Instant) {
+    /// Something is on the way, for the first time in this session.
+    pub fn waits_for(&self, person: usize, number: usize) {
+        self.waiting[person].borrow_mut().entry(number).or_insert_with(Instant::now);
+    }
+
+    /// Somebody is away: how long the answers take that come meanwhile is not known.
+    pub fn stops_waiting(&self, person: usize) {
+        self.waiting[person].borrow_mut().clear();
+    }
+
+    /// Since when somebody who is there waits for an answer.
+    pub fn longest_wait(&self) -> Duration {
+        let oldest = self.waiting.iter().filter_map(|waiting| waiting.borrow().values().min().copied()).min();
+        oldest.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn waited(&self, person: usize, number: usize, conversation: Option<u32>) {
+        let since = self.waiting[person].borrow_mut().remove(&number);
+        let (Some(since), Some(conversation)) = (since, conversation) else { return };
         let (until, mut waits) = (Instant::now(), self.waits.borrow_mut());
         if until - since >= WAIT_NOTED && waits.len() < WAITS_MAX {
             waits.push(Wait { conversation, since, until });
@@ -223,6 +244,7 @@ impl World {
     pub fn refused(&self, person: usize, number: usize, certainty: Certainty) {
         self.open.set(self.open.get() - 1);
         add(&self.tally.refused);
+        self.waited(person, number, None);
         self.records[person].borrow_mut().refused(number, certainty);
     }
 

@@ -24,18 +24,26 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// What is missing for this, in words.
+    /// What is missing for this, in words. Found out by trying, for not every root may make hosts.
     pub fn unavailable() -> Option<&'static str> {
-        let works = |program: &str, arguments: &[&str]| {
-            Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+        let name = format!("ttp{}", std::process::id());
+        let works = |arguments: &str| {
+            let arguments = arguments.replace("NAME", &name);
+            Command::new("ip").args(arguments.split(' ')).output().is_ok_and(|output| output.status.success())
         };
-        if !works("ip", &["link", "show"]) {
-            return Some("iproute2 is not installed");
-        }
-        if !works("iptables", &["-w", "-L", "-n"]) {
-            return Some("iptables is not installed, or this is not root");
-        }
-        None
+        let trials = [
+            ("link show", "iproute2 is not installed"),
+            ("link add NAME type bridge", "this process may not make a bridge: it wants root"),
+            ("netns add NAME", "this process may not make a network namespace"),
+            (
+                "netns exec NAME iptables -w -A INPUT -m statistic --mode random --probability 0.5 -j DROP",
+                "iptables does not work here",
+            ),
+        ];
+        let missing = trials.into_iter().find(|(trial, _)| !works(trial));
+        works("netns del NAME");
+        works("link del NAME");
+        missing.map(|(_, why)| why)
     }
 
     /// Makes the network and the hosts. `folder` is guarded by a [watchdog](crate::watchdog), which removes them again.

@@ -139,6 +139,7 @@ impl Stay<'_> {
                     if matches!(leaving, Leaving::FreezeAndDrop | Leaving::FreezeAndRead) {
                         // The socket stays open and nothing is read from it, while others go on writing to this person.
                         add(&self.world.tally.freezes);
+                        self.talk.was_away();
                         self.world.pause(self.world.time_for(FREEZE)).await;
                         self.talk.was_away();
                     }

@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     rc::Rc,
-    time::Instant,
 };
 
 use rand::Rng;
@@ -36,8 +35,6 @@ pub struct Talk {
     unsent: VecDeque<usize>,
     /// Of what is not answered: the message that it is about.
     about: HashMap<usize, EventId>,
-    /// Of what is not answered: since when it is on the way in this session, refusals that were repeated included.
-    since: HashMap<usize, Instant>,
     /// Of what is not answered: what may have been carried out already.
     doubtful: HashSet<usize>,
     /// Per conversation: the newest own message that was acked and not deleted, and the newest of others.
@@ -54,7 +51,6 @@ impl Talk {
             me,
             unsent: VecDeque::new(),
             about: HashMap::new(),
-            since: HashMap::new(),
             doubtful: HashSet::new(),
             own: HashMap::new(),
             others: HashMap::new(),
@@ -77,7 +73,7 @@ impl Talk {
     /// The next thing to say, if there is one: what was begun before goes first.
     pub fn next(&mut self) -> Option<(usize, Command)> {
         let number = self.unsent.pop_front().or_else(|| self.begin())?;
-        self.since.entry(number).or_insert_with(Instant::now);
+        self.world.waits_for(self.me, number);
         Some((number, self.command(number)))
     }
 
@@ -167,9 +163,6 @@ impl Talk {
         if record.what == What::Message {
             self.own.insert(record.conversation, event.id);
         }
-        if let Some(&since) = self.since.get(&number) {
-            self.world.waited(record.conversation, since);
-        }
         self.answered(number);
     }
 
@@ -198,7 +191,6 @@ impl Talk {
 
     fn answered(&mut self, number: usize) {
         self.about.remove(&number);
-        self.since.remove(&number);
         self.doubtful.remove(&number);
     }
 
@@ -215,7 +207,7 @@ impl Talk {
 
     /// What is on the way may be answered already: how long that took is not known.
     pub fn was_away(&mut self) {
-        self.since.clear();
+        self.world.stops_waiting(self.me);
     }
 
     /// The session ended while the former were on the way and the latter waited to be said again: all of it, and what waits
