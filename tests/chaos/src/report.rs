@@ -41,6 +41,8 @@ pub struct Observed {
     pub waits: Vec<SlotWait>,
     /// Batches that a store refused because another owned the slots by then.
     pub fenced: u64,
+    /// Times that a mailbox found events missing, and asked for them: fan-out is to leave none out.
+    pub inbox_gaps: u64,
     /// Slots taken from a node that was there, while packets were lost.
     pub spurious_take_overs: u64,
     /// ERROR lines and panics of the processes, and processes that ended by themselves.
@@ -69,6 +71,8 @@ pub struct Report {
     by_fault: BTreeMap<String, ByFault>,
     stale_writes_attempted: u64,
     stale_writes_committed: u64,
+    /// Times that a mailbox found events missing that fan-out should have brought.
+    inbox_gaps: u64,
     /// While packets were lost: how often a node lost its slots that was there all the time.
     spurious_take_overs: u64,
     faults: BTreeMap<String, u64>,
@@ -117,6 +121,9 @@ impl Report {
             let described = unexpected.described.join("; ");
             failures.push(format!("{} errors that nobody had given cause for: {described}", unexpected.count));
         }
+        if observed.inbox_gaps > 0 {
+            failures.push(format!("{} times a mailbox found events missing", observed.inbox_gaps));
+        }
         failures.extend(observed.complaints.iter().cloned());
         Self {
             seed: options.seed,
@@ -134,6 +141,7 @@ impl Report {
             by_fault,
             stale_writes_attempted: observed.fenced,
             stale_writes_committed: count(Invariant::OneOwnerPerEpoch),
+            inbox_gaps: observed.inbox_gaps,
             spurious_take_overs: observed.spurious_take_overs,
             faults: counts,
             failures,

@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write as _},
     path::PathBuf,
+    process::{Command, Stdio},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -49,6 +50,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(1);
 const WAIT_TOLD: Duration = Duration::from_millis(500);
 const SERVING: &str = "tertulia_node_slots_serving";
 const FENCED: &str = "tertulia_node_fenced_batches_total";
+const INBOX_GAPS: &str = "tertulia_node_inbox_gaps_total";
 
 pub async fn chaos(options: &Options) -> anyhow::Result<Report> {
     let cluster = Cluster::builder().nodes(NODES).routers(ROUTERS).stores(STORES).slots(SLOTS);
@@ -138,9 +140,18 @@ impl Run<'_> {
         let cluster = self.cluster;
         match kind {
             Kind::KillNode | Kind::KillRouter | Kind::KillRedis => {
-                self.note_fenced(victim).await;
+                self.note_counters(victim).await;
                 cluster.kill(victim);
                 sleep(hold).await;
+                cluster.start(victim);
+            }
+            Kind::KillNodeFreezeLanes => {
+                self.note_counters(victim).await;
+                let backends = self.lanes_of(victim).await?;
+                signal("STOP", &backends);
+                cluster.kill(victim);
+                sleep(hold).await;
+                signal("CONT", &backends);
                 cluster.start(victim);
             }
             Kind::PauseNode => {
@@ -185,7 +196,7 @@ impl Run<'_> {
     }
 
     async fn restart(&mut self, member: Member) {
-        self.note_fenced(member).await;
+        self.note_counters(member).await;
         self.cluster.terminate(member).await;
         self.cluster.start(member);
     }
@@ -249,17 +260,24 @@ impl Run<'_> {
         Ok(slots)
     }
 
+    /// The backends in Postgres that write for the node.
+    async fn lanes_of(&self, node: Member) -> anyhow::Result<Vec<i32>> {
+        let writers = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE $1";
+        let rows = self.cluster.sql(1).await.query(writers, &[&format!("tertulia {node} i% lane %")]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
     /// A process takes its counters along.
-    async fn note_fenced(&mut self, member: Member) {
+    async fn note_counters(&mut self, member: Member) {
         if let Member::Node(_) = member {
-            let fenced = self.cluster.try_metric(member, FENCED).await.unwrap_or(0.0);
-            self.observed.fenced += fenced as u64;
+            self.observed.fenced += self.cluster.try_metric(member, FENCED).await.unwrap_or(0.0) as u64;
+            self.observed.inbox_gaps += self.cluster.try_metric(member, INBOX_GAPS).await.unwrap_or(0.0) as u64;
         }
     }
 
     async fn end(&mut self) {
         for node in (1..=NODES).map(Member::Node) {
-            self.note_fenced(node).await;
+            self.note_counters(node).await;
         }
         self.observed.complaints.extend(self.cluster.errors());
     }
@@ -277,6 +295,14 @@ impl Run<'_> {
             violations.add(Invariant::ServesAfterFaults, || format!("after {}", fault.kind.name()));
         }
     }
+}
+
+/// To processes that may have ended by then.
+fn signal(name: &str, pids: &[i32]) {
+    let mut command = Command::new("sh");
+    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    command.args(["-c", &format!("kill -{name} {}", pids.join(" "))]);
+    let _ = command.stderr(Stdio::null()).status();
 }
 
 /// Has the network do what the fault is, until it is mended.

@@ -13,6 +13,8 @@ pub enum Kind {
     KillNode,
     /// SIGSTOP of a node, then SIGCONT: long enough that it loses its slots, or not.
     PauseNode,
+    /// SIGKILL of a node whose backends in Postgres are frozen, perhaps in the middle of a batch, until it starts again.
+    KillNodeFreezeLanes,
     /// SIGTERM of a node, which hands its slots over first; then a start.
     RestartNode,
     /// The same for every node, one after the other.
@@ -49,6 +51,7 @@ impl Kind {
     pub const fn effect(self) -> Effect {
         match self {
             Self::KillNode
+            | Self::KillNodeFreezeLanes
             | Self::PauseNode
             | Self::CutOffNode
             | Self::DeafenNode
@@ -152,7 +155,7 @@ impl Iterator for Schedule {
         let stopped = [1.0, 2.0, 4.0, 30.0].choose(dice).copied().unwrap_or(1.0);
         let stopped = Duration::from_secs(1).mul_f64(dice.random_range(0.5..=stopped)).min(PAUSE_MAX);
         let (victim, hold) = match kind {
-            Kind::KillNode => (node, down),
+            Kind::KillNode | Kind::KillNodeFreezeLanes => (node, down),
             Kind::PauseNode => (node, stopped),
             Kind::RestartNode | Kind::RollingRestart => (node, Duration::ZERO),
             Kind::KillRouter => (router, down),
