@@ -186,7 +186,7 @@ mod tests {
     const EVERY: Duration = Duration::from_secs(5);
 
     fn planned(seed: u64, kinds: &[Kind]) -> Vec<Planned> {
-        Schedule::new(seed, kinds, EVERY).take(90).collect()
+        Schedule::new(seed, kinds, EVERY).take(10 * kinds.len()).collect()
     }
 
     #[test]
