@@ -5,18 +5,17 @@
 //! the same refusal. A change that would change nothing is refused as well ([`ChangeRefused::Unchanged`]): each
 //! version of the map differs from the one before it.
 //!
-//! Deliberately absent, for now: moving a slot between stores. Its steps (begin, seal, flip, abort) become variants of
-//! [`Change`] beside [`Change::Reassign`], their rules a file of their own, and their state a field of
-//! [`SlotEntry`]; until then a slot's store never changes after genesis.
+//! Not here: the rules of moves between stores, which have a file of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterId, Epoch, Incarnation, MapVersion, NodeEntry, NodeId, NodeState, ShardMap, Slot, SlotCount, SlotEntry,
-    StoreEntry, StoreId, StoreState, Weight,
+    AbortReason, ClusterId, Epoch, Incarnation, MapVersion, MoveId, MoveStep, NewMove, NodeEntry, NodeId, NodeState,
+    ShardMap, Slot, SlotCount, SlotEntry, StoreEntry, StoreId, StoreState, Weight,
     map::{self, MAX_COUNTER, MAX_NODES, MAX_RETIRED_IDS, MAX_STORES},
+    moves::{MAX_MOVES, MAX_SLOTS_PER_MOVE},
     plan,
 };
 
@@ -72,7 +71,7 @@ pub enum Change {
     },
     /// Joins with no slots.
     AddStore(NewStore),
-    /// Only a store that holds nothing and is no node's home.
+    /// Only a store that holds nothing, is no node's home, and has no part in a move.
     RemoveStore {
         store: StoreId,
     },
@@ -99,6 +98,25 @@ pub enum Change {
     /// Hands slots over, or takes them over from a node that died. All of them or none.
     Reassign {
         slots: Vec<OwnerChange>,
+    },
+    /// Begins to move slots to another store. The move's id is the version of the map that this leads to.
+    BeginMove(NewMove),
+    /// From [`MoveStep::Copying`]: the slots take no more writes.
+    SealMove {
+        id: MoveId,
+    },
+    /// From [`MoveStep::Sealed`]: the slots are in the target from now on, with the owners that they have.
+    FlipMove {
+        id: MoveId,
+    },
+    /// From [`MoveStep::Copying`] or [`MoveStep::Sealed`]: the slots stay in the source.
+    AbortMove {
+        id: MoveId,
+        reason: AbortReason,
+    },
+    /// From [`MoveStep::Flipped`] or [`MoveStep::Aborted`], once the stores are cleaned up: forgets the move.
+    EndMove {
+        id: MoveId,
     },
 }
 
@@ -161,6 +179,24 @@ pub enum ChangeRefused {
     AlreadyOwner { slot: Slot, node: NodeId },
     #[error("node {0} is draining")]
     NodeDraining(NodeId),
+    #[error("store {0} is draining")]
+    StoreDraining(StoreId),
+    #[error("store {store} has a part in move {id}")]
+    StoreInMove { store: StoreId, id: MoveId },
+    #[error("slots of store {0} cannot move to that store")]
+    MoveToItself(StoreId),
+    #[error("a move has at most {MAX_SLOTS_PER_MOVE} slots")]
+    TooManySlots,
+    #[error("a cluster has at most {MAX_MOVES} moves that are not ended")]
+    TooManyMoves,
+    #[error("slot {slot} is in store {store}")]
+    SlotElsewhere { slot: Slot, store: StoreId },
+    #[error("slot {slot} is in move {id}")]
+    SlotInMove { slot: Slot, id: MoveId },
+    #[error("move {0} is ended, or never began")]
+    UnknownMove(MoveId),
+    #[error("move {id} is {step}")]
+    MoveIsAt { id: MoveId, step: MoveStep },
     #[error("the map is like that already")]
     Unchanged,
 }
@@ -191,6 +227,11 @@ pub fn apply(map: Option<&ShardMap>, change: &Change) -> Result<ShardMap, Change
         Change::SetStoreWeight { store, weight } => set(&mut next.known_store(*store)?.weight, *weight)?,
         Change::SetStoreState { store, state } => set(&mut next.known_store(*store)?.state, *state)?,
         Change::Reassign { slots } => next.reassign(slots)?,
+        Change::BeginMove(new) => next.begin_move(new)?,
+        Change::SealMove { id } => next.take_move_to(*id, MoveStep::Sealed)?,
+        Change::FlipMove { id } => next.take_move_to(*id, MoveStep::Flipped)?,
+        Change::AbortMove { id, reason } => next.take_move_to(*id, MoveStep::Aborted(*reason))?,
+        Change::EndMove { id } => next.end_move(*id)?,
     }
     Ok(next)
 }
@@ -210,6 +251,7 @@ fn genesis(
         slots: Vec::new(),
         retired_stores: BTreeSet::new(),
         retired_nodes: BTreeSet::new(),
+        moves: BTreeMap::new(),
     };
     stores.iter().try_for_each(|store| map.add_store(store))?;
     nodes.iter().try_for_each(|node| map.add_node(node))?;
@@ -221,8 +263,8 @@ fn genesis(
     }
     let first = Epoch::ZERO.next();
     let placed = plan::place_all(slot_count, &map.stores, &map.nodes);
-    map.slots =
-        placed.into_iter().map(|at| SlotEntry { store: at.store, owner: Some(at.owner), epoch: first }).collect();
+    let entry = |at: plan::Placed| SlotEntry { store: at.store, owner: Some(at.owner), epoch: first, sealed_by: None };
+    map.slots = placed.into_iter().map(entry).collect();
     Ok(map)
 }
 
@@ -232,7 +274,7 @@ impl ShardMap {
         self.nodes.get_mut(&node).ok_or(ChangeRefused::UnknownNode(node))
     }
 
-    fn known_store(&mut self, store: StoreId) -> Result<&mut StoreEntry, ChangeRefused> {
+    pub(crate) fn known_store(&mut self, store: StoreId) -> Result<&mut StoreEntry, ChangeRefused> {
         self.stores.get_mut(&store).ok_or(ChangeRefused::UnknownStore(store))
     }
 
@@ -334,6 +376,7 @@ impl ShardMap {
         if let Some((node, _)) = self.nodes().find(|(_, entry)| entry.home_store == store) {
             return Err(ChangeRefused::StoreIsHome { store, node });
         }
+        self.no_move_involves(store)?;
         if self.retired_stores.len() >= MAX_RETIRED_IDS {
             return Err(ChangeRefused::TooManyRetired);
         }
@@ -376,5 +419,7 @@ fn set<T: PartialEq>(field: &mut T, value: T) -> Result<(), ChangeRefused> {
     Ok(())
 }
 
+#[cfg(test)]
+mod sequence_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use crate::{Change, ClusterId, Incarnation, NewNode, NewStore, NodeId, Plan, ShardMap, StoreId, Weight, apply};
+use crate::{
+    Change, ClusterId, Incarnation, MAX_SLOTS_PER_MOVE, MoveId, MovingSlot, NewMove, NewNode, NewStore, NodeId,
+    OwnerChange, Plan, ShardMap, Slot, StoreId, Weight, apply,
+};
 
 pub(crate) fn cluster() -> ClusterId {
     ClusterId::from_u128(0x0192_5e7b)
@@ -53,21 +56,43 @@ pub(crate) fn all_started(map: &ShardMap) -> ShardMap {
     nodes.into_iter().fold(map.clone(), |map, node| started(&map, node, 1))
 }
 
-/// The map once the plan is carried out. Moves between stores have no change of their own yet: they are written in.
+/// A move of the slots as they are now.
+pub(crate) fn new_move(map: &ShardMap, source: u32, target: u32, slots: impl IntoIterator<Item = Slot>) -> NewMove {
+    let moving = |slot| MovingSlot { slot, expected_epoch: map.slot(slot).epoch };
+    let slots = slots.into_iter().map(moving).collect();
+    NewMove { source: StoreId::new(source), target: StoreId::new(target), slots }
+}
+
+/// The map with the move begun, and the move's id.
+pub(crate) fn begun(map: &ShardMap, new: NewMove) -> (ShardMap, MoveId) {
+    let map = after(map, &Change::BeginMove(new));
+    let id = MoveId::from(map.version());
+    (map, id)
+}
+
+pub(crate) fn flipped(map: &ShardMap, id: MoveId) -> ShardMap {
+    after(&after(map, &Change::SealMove { id }), &Change::FlipMove { id })
+}
+
+/// The map once the plan is carried out, hand-overs after moves and all.
 pub(crate) fn carried_out(map: &ShardMap, plan: &Plan) -> ShardMap {
-    let mut map = match plan.reassign() {
+    let reassigned = |map: &ShardMap, reassign: Option<Change>| match reassign {
         Some(reassign) => after(map, &reassign),
         None => map.clone(),
     };
-    for store_move in &plan.store_moves {
-        let entry = &mut map.slots[store_move.slot.index()];
-        assert_eq!(entry.store, store_move.from);
-        entry.store = store_move.to;
-        if entry.owner != store_move.then_owner {
-            entry.owner = store_move.then_owner;
-            entry.epoch = entry.epoch.next();
-        }
+    let mut map = reassigned(map, plan.reassign());
+    for NewMove { source, target, slots } in plan.new_moves(MAX_SLOTS_PER_MOVE) {
+        let new = new_move(&map, source.get(), target.get(), slots.into_iter().map(|moving| moving.slot));
+        let (begun, id) = begun(&map, new);
+        map = after(&flipped(&begun, id), &Change::EndMove { id });
     }
+    let hand_overs = plan.store_moves.iter().filter_map(|store_move| {
+        let entry = map.slot(store_move.slot);
+        let to = store_move.then_owner.filter(|&to| entry.owner != Some(to))?;
+        Some(OwnerChange { slot: store_move.slot, expected_epoch: entry.epoch, to })
+    });
+    let slots: Vec<_> = hand_overs.collect();
+    let map = reassigned(&map, (!slots.is_empty()).then_some(Change::Reassign { slots }));
     map.check().unwrap();
     map
 }

@@ -211,12 +211,16 @@ number_id!(
     /// A store: one Postgres database that holds the partitions of some slots.
     StoreId, u32
 );
+number_id!(
+    /// A move of slots between stores: the version of the map that it began with, so never used twice.
+    MoveId, u64
+);
 counter!(
     /// Which start of a node: an owner is (node, incarnation), so a restart is a change of owner.
     Incarnation
 );
 counter!(
-    /// Per slot, grows by one at each change of owner; every write is fenced by it.
+    /// Per slot, grows by one at each change of owner, store or seal; every write is fenced by it.
     Epoch
 );
 counter!(
@@ -235,6 +239,13 @@ counter!(
     /// Per mailbox, grows at each change of any of its rows: the cursor of delta sync; 0 is "nothing yet".
     Rev
 );
+
+impl From<MapVersion> for MoveId {
+    /// The move that a [`Change::BeginMove`](crate::Change::BeginMove) began, whose version this is.
+    fn from(version: MapVersion) -> Self {
+        Self(version.0)
+    }
+}
 
 #[cfg(test)]
 mod tests {

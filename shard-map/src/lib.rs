@@ -15,6 +15,7 @@ mod fixtures;
 mod group;
 mod ids;
 mod map;
+mod moves;
 #[cfg(feature = "openapi")]
 mod openapi;
 mod plan;
@@ -27,13 +28,14 @@ pub use dev_user::{DevName, InvalidDevName};
 pub use direct::DirectPair;
 pub use group::derived_group_id;
 pub use ids::{
-    ClusterId, ConversationId, Epoch, EventId, Incarnation, InvalidId, MapVersion, MessageNo, NodeId, Rev, RouterId,
-    Seq, SessionId, StoreId, UserId,
+    ClusterId, ConversationId, Epoch, EventId, Incarnation, InvalidId, MapVersion, MessageNo, MoveId, NodeId, Rev,
+    RouterId, Seq, SessionId, StoreId, UserId,
 };
 pub use map::{
     MAX_ADDRESS_BYTES, MAX_NAME_BYTES, MAX_NODES, MAX_RETIRED_IDS, MAX_STORES, NodeEntry, NodeState, Owner, ShardMap,
     SlotEntry, StoreEntry, StoreState, UnsoundMap,
 };
+pub use moves::{AbortReason, MAX_MOVES, MAX_SLOTS_PER_MOVE, MoveEntry, MoveStep, MovingSlot, NewMove};
 pub use plan::{MoveReason, OwnerReason, Plan, PlannedOwnerChange, STORE_SLACK_PERCENT, StoreMove, plan, take_over};
 pub use slot::{InvalidSlotCount, Slot, SlotCount};
 pub use weight::{InvalidWeight, Weight};

@@ -1,11 +1,10 @@
-//! The shard map: which store holds each slot, which node owns it, at which epoch.
+//! The shard map: which store holds each slot, which node owns it, at which epoch; and what is on its way elsewhere.
 //!
 //! A map changes only through [`apply`](crate::apply), which gives a new map one version above the old one. What is
 //! always true of a map is written once, in [`ShardMap::check`]; decoding checks it too, so a map in hand is a sound one.
 //!
 //! Deliberately absent: bounds on load (a wish, see [`plan()`](crate::plan()), not an invariant: a map out of balance still
-//! routes), data source names (secrets: each process finds a store's in its configuration, by id), and for now a slot's
-//! move between stores, whose state will become a field of [`SlotEntry`].
+//! routes), and data source names (secrets: each process finds a store's in its configuration, by id).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +14,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterId, ConversationId, Epoch, Incarnation, MapVersion, NodeId, Slot, SlotCount, StoreId, UserId, Weight,
+    ClusterId, ConversationId, Epoch, Incarnation, MapVersion, MoveEntry, MoveId, NodeId, Slot, SlotCount, StoreId,
+    UserId, Weight,
+    moves::{MAX_MOVES, MAX_SLOTS_PER_MOVE},
 };
 
 /// Most stores of a cluster.
@@ -73,11 +74,17 @@ pub struct NodeEntry {
 pub struct SlotEntry {
     pub store: StoreId,
     pub owner: Option<NodeId>,
-    /// Grows by one at each change of owner, and never goes down; 0 only while the slot has never had an owner.
+    /// Grows by one at each change of owner, store or seal, and never goes down; 0 only while the slot has never had an
+    /// owner.
     pub epoch: Epoch,
+    /// The move that has sealed the slot. Until that is flipped or aborted nobody writes the slot's partitions: the owner
+    /// takes the slot at this epoch to answer for it, and to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_by: Option<MoveId>,
 }
 
-/// Who may write a slot's partitions, and with which fence.
+/// Who may write a slot's partitions, and with which fence. A slot that is sealed takes no writes, of its owner neither: see
+/// [`SlotEntry::sealed_by`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Owner {
     pub node: NodeId,
@@ -98,9 +105,12 @@ pub struct ShardMap {
     pub(crate) slots: Vec<SlotEntry>,
     pub(crate) retired_stores: BTreeSet<StoreId>,
     pub(crate) retired_nodes: BTreeSet<NodeId>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) moves: BTreeMap<MoveId, MoveEntry>,
 }
 
-/// The encoded form of a [`ShardMap`], before it is checked. Same fields, same order.
+/// The encoded form of a [`ShardMap`], before it is checked. Same fields, same order. What came after the first release
+/// stands at the end, and is left out while there is nothing of it: then the bytes are the first release's.
 #[derive(Deserialize)]
 #[serde(rename = "ShardMap")]
 struct DecodedMap {
@@ -112,14 +122,17 @@ struct DecodedMap {
     slots: Vec<SlotEntry>,
     retired_stores: BTreeSet<StoreId>,
     retired_nodes: BTreeSet<NodeId>,
+    #[serde(default)]
+    moves: BTreeMap<MoveId, MoveEntry>,
 }
 
 impl TryFrom<DecodedMap> for ShardMap {
     type Error = UnsoundMap;
 
     fn try_from(decoded: DecodedMap) -> Result<Self, UnsoundMap> {
-        let DecodedMap { cluster, version, slot_count, stores, nodes, slots, retired_stores, retired_nodes } = decoded;
-        let map = Self { cluster, version, slot_count, stores, nodes, slots, retired_stores, retired_nodes };
+        let DecodedMap { cluster, version, slot_count, stores, nodes, slots, retired_stores, retired_nodes, moves } =
+            decoded;
+        let map = Self { cluster, version, slot_count, stores, nodes, slots, retired_stores, retired_nodes, moves };
         map.check()?;
         Ok(map)
     }
@@ -158,6 +171,22 @@ pub enum UnsoundMap {
     SlotOwner { slot: Slot, node: NodeId },
     #[error("slot {slot} has epoch {epoch}: want 1 or more where there is an owner")]
     SlotEpoch { slot: Slot, epoch: Epoch },
+    #[error("slot {0} has another seal than its move wants")]
+    SlotSeal(Slot),
+    #[error("slot {slot} is in moves {first} and {second}")]
+    SlotInMoves { slot: Slot, first: MoveId, second: MoveId },
+    #[error("{0} moves: want at most {MAX_MOVES}")]
+    Moves(usize),
+    #[error("move {0} has an id that is no version up to the map's")]
+    MoveId(MoveId),
+    #[error("move {0} has its source as its target")]
+    MoveToItself(MoveId),
+    #[error("move {id} wants store {store}, which does not exist")]
+    MoveStore { id: MoveId, store: StoreId },
+    #[error("move {id} has {slots} slots: want 1 to {MAX_SLOTS_PER_MOVE}")]
+    MoveSlots { id: MoveId, slots: usize },
+    #[error("move {id} has slot {slot}, which is not in the store where it has to be")]
+    MoveSlot { id: MoveId, slot: Slot },
 }
 
 impl ShardMap {
@@ -240,7 +269,8 @@ impl ShardMap {
         }
         self.check_stores()?;
         self.check_nodes()?;
-        self.slots().try_for_each(|(slot, entry)| self.check_slot(slot, entry))
+        self.slots().try_for_each(|(slot, entry)| self.check_slot(slot, entry))?;
+        self.check_moves()
     }
 
     fn check_stores(&self) -> Result<(), UnsoundMap> {

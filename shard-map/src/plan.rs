@@ -9,7 +9,9 @@
 //! - A plan moves the fewest slots that bring every member within its bounds, so a member that joins takes no more than
 //!   its share, and one that leaves moves its own slots (and what the others then lack).
 //! - A plan carried out leaves nothing to plan: the planner never goes back and forth.
-//! - A slot that moves between stores changes owner once, with the move, unless its owner has to go before.
+//! - A slot that is in a move counts as being where that takes it, and is not planned for again until the move is ended.
+//! - A slot that moves between stores keeps its owner until it is there, unless that has to go before. Then it is handed
+//!   over.
 //!
 //! Deliberately absent: which nodes are alive. The controller says who is not, and [`take_over`] plans for their slots alone.
 
@@ -19,9 +21,10 @@ use std::{
 };
 
 use crate::{
-    Change, Epoch, MapVersion, NodeEntry, NodeId, NodeState, OwnerChange, ShardMap, Slot, SlotCount, SlotEntry,
-    StoreEntry, StoreId, StoreState,
+    Change, Epoch, MapVersion, MovingSlot, NewMove, NodeEntry, NodeId, NodeState, OwnerChange, ShardMap, Slot,
+    SlotCount, SlotEntry, StoreEntry, StoreId, StoreState,
     balance::{Balance, Cause, Seat, Seated},
+    moves::MAX_SLOTS_PER_MOVE,
     ring::{Member, MemberKind},
 };
 
@@ -45,9 +48,10 @@ pub struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreMove {
     pub slot: Slot,
+    pub expected_epoch: Epoch,
     pub from: StoreId,
     pub to: StoreId,
-    /// Who should own the slot once it is there; `None` where no node can.
+    /// Who should own the slot once it is there, by a hand-over of its own; `None` where no node can.
     pub then_owner: Option<NodeId>,
     pub reason: MoveReason,
 }
@@ -80,17 +84,19 @@ pub enum OwnerReason {
 
 /// What should change in this map.
 pub fn plan(map: &ShardMap) -> Plan {
-    let seated = seat_in_stores(&map.stores, map.slots().map(|(slot, entry)| (slot, Some(entry.store))));
-    let goal: Vec<StoreId> = match &seated {
-        Some(seated) => seated.iter().map(|to| to.store).collect(),
-        None => map.slots.iter().map(|entry| entry.store).collect(),
-    };
+    let moving = map.destinations();
+    let mut goal: Vec<StoreId> =
+        map.slots().map(|(slot, entry)| moving.get(&slot).copied().unwrap_or(entry.store)).collect();
+    let seats = map.slots().zip(&goal).map(|((slot, _), &store)| (slot, Some(store)));
+    let mut seated = seat_in_stores(&map.stores, seats);
+    seated.retain(|to| !moving.contains_key(&to.slot));
+    seated.iter().for_each(|to| goal[to.slot.index()] = to.store);
     let nodes = candidates(map);
     let owners =
         seat_with_nodes(&nodes, map.slots().zip(&goal).map(|((slot, entry), &store)| (slot, store, entry.owner)));
 
     let mut plan = Plan { version: map.version, store_moves: Vec::new(), owner_changes: Vec::new() };
-    for to in seated.unwrap_or_default() {
+    for to in seated {
         let entry = map.slot(to.slot);
         let reason = match to.cause {
             Cause::Stays => continue,
@@ -99,7 +105,14 @@ pub fn plan(map: &ShardMap) -> Plan {
             Cause::BelowBound => MoveReason::TargetBelowBound,
         };
         let then_owner = owners.get(&to.slot).map(|seated| seated.node);
-        plan.store_moves.push(StoreMove { slot: to.slot, from: entry.store, to: to.store, then_owner, reason });
+        plan.store_moves.push(StoreMove {
+            slot: to.slot,
+            expected_epoch: entry.epoch,
+            from: entry.store,
+            to: to.store,
+            then_owner,
+            reason,
+        });
     }
     for (&slot, to) in &owners {
         let entry = map.slot(slot);
@@ -144,6 +157,21 @@ impl Plan {
         let slots: Vec<_> = self.owner_changes.iter().map(|planned| planned.change).collect();
         (!slots.is_empty()).then_some(Change::Reassign { slots })
     }
+
+    /// The plan's moves between stores, each of at most so many slots (and of 1 to [`MAX_SLOTS_PER_MOVE`] in any case), in
+    /// order of source and target. How many of them are begun at once is for whoever drives them to say.
+    pub fn new_moves(&self, slots_max: usize) -> Vec<NewMove> {
+        let mut by_stores: BTreeMap<(StoreId, StoreId), Vec<MovingSlot>> = BTreeMap::new();
+        for &StoreMove { slot, expected_epoch, from, to, .. } in &self.store_moves {
+            by_stores.entry((from, to)).or_default().push(MovingSlot { slot, expected_epoch });
+        }
+        let slots_max = slots_max.clamp(1, MAX_SLOTS_PER_MOVE);
+        let of_stores = |((source, target), slots): ((StoreId, StoreId), Vec<MovingSlot>)| {
+            let of_slots = move |slots: &[MovingSlot]| NewMove { source, target, slots: slots.to_vec() };
+            slots.chunks(slots_max).map(of_slots).collect::<Vec<_>>()
+        };
+        by_stores.into_iter().flat_map(of_stores).collect()
+    }
 }
 
 /// Where a slot is placed at genesis.
@@ -158,7 +186,7 @@ pub(crate) fn place_all(
     stores: &BTreeMap<StoreId, StoreEntry>,
     nodes: &BTreeMap<NodeId, NodeEntry>,
 ) -> Vec<Placed> {
-    let seated = seat_in_stores(stores, slots.slots().map(|slot| (slot, None))).unwrap_or_default();
+    let seated = seat_in_stores(stores, slots.slots().map(|slot| (slot, None)));
     let nodes = nodes.iter().map(|(&id, entry)| (id, entry)).collect();
     let owners = seat_with_nodes(&nodes, seated.iter().map(|to| (to.slot, to.store, None)));
     seated.iter().zip(owners.values()).map(|(to, owner)| Placed { store: to.store, owner: owner.node }).collect()
@@ -170,21 +198,21 @@ struct InStore {
     cause: Cause,
 }
 
-/// `None` where no store is active.
+/// Empty where no store is active.
 fn seat_in_stores(
     stores: &BTreeMap<StoreId, StoreEntry>,
     slots: impl Iterator<Item = (Slot, Option<StoreId>)>,
-) -> Option<Vec<InStore>> {
+) -> Vec<InStore> {
     let active: Vec<_> = stores.iter().filter(|(_, entry)| entry.state == StoreState::Active).collect();
     if active.is_empty() {
-        return None;
+        return Vec::new();
     }
     let members: Vec<_> = active.iter().map(|(id, entry)| Member { id: id.get(), weight: entry.weight }).collect();
     let index_of = |store| active.binary_search_by_key(&store, |&(id, _)| *id).ok();
     let seats: Vec<_> = slots.map(|(slot, store)| Seat { slot, member: store.and_then(index_of) }).collect();
     let balance = Balance { kind: MemberKind::Store, members: &members, slack_percent: STORE_SLACK_PERCENT };
     let in_store = |to: Seated| InStore { slot: to.slot, store: *active[to.member].0, cause: to.cause };
-    Some(balance.seat(&seats).into_iter().map(in_store).collect())
+    balance.seat(&seats).into_iter().map(in_store).collect()
 }
 
 struct WithNode {
@@ -261,7 +289,7 @@ impl fmt::Display for Plan {
 
 impl fmt::Display for StoreMove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { slot, from, to, then_owner, reason } = self;
+        let Self { slot, from, to, then_owner, reason, .. } = self;
         write!(f, "slot {slot}: store {from} → {to}")?;
         if let Some(owner) = then_owner {
             write!(f, ", owner node {owner}")?;

@@ -47,8 +47,8 @@ mod tests {
 
     use openraft::{BasicNode, EntryPayload, StoredMembership, testing::log_id};
     use tertulia_shard_map::{
-        Change, ClusterId, Epoch, Incarnation, NewNode, NewStore, NodeId, NodeState, OwnerChange, Slot, SlotCount,
-        StoreId, StoreState, Weight, apply,
+        AbortReason, Change, ClusterId, Epoch, Incarnation, MoveId, MovingSlot, NewMove, NewNode, NewStore, NodeId,
+        NodeState, OwnerChange, Slot, SlotCount, StoreId, StoreState, Weight, apply,
     };
 
     use super::*;
@@ -59,6 +59,8 @@ mod tests {
 
     const NODE: NodeId = NodeId::new(1);
     const STORE: StoreId = StoreId::new(1);
+    const OTHER_STORE: StoreId = StoreId::new(2);
+    const MOVE: MoveId = MoveId::new(3);
 
     /// These bytes are in the files of nodes that run: neither may ever change.
     fn is_stored_as<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, golden: &[&[u8]]) {
@@ -81,6 +83,10 @@ mod tests {
         }
     }
 
+    fn new_move(slot: Slot, expected_epoch: Epoch) -> NewMove {
+        NewMove { source: STORE, target: OTHER_STORE, slots: vec![MovingSlot { slot, expected_epoch }] }
+    }
+
     fn membership() -> openraft::Membership<u64, BasicNode> {
         let nodes = BTreeMap::from([(1, BasicNode::new("127.0.0.1:7101"))]);
         openraft::Membership::new(vec![BTreeSet::from([1])], nodes)
@@ -92,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_log_entry_of_every_change_is_stored_like_this() {
-        let changes: [(Change, &[&[u8]]); 12] = [
+        let changes: [(Change, &[&[u8]]); 17] = [
             (
                 genesis(),
                 &[
@@ -142,6 +148,20 @@ mod tests {
                 },
                 &[b"\xa8Reassign\x81\xa5slots\x91\x83\xa4slot\xcc\xff\xaeexpected_epoch\x02\xa2to\x01"],
             ),
+            (
+                Change::BeginMove(new_move(Slot::new(255), Epoch::new(2))),
+                &[
+                    b"\xa9BeginMove\x83\xa6source\x01\xa6target\x02",
+                    b"\xa5slots\x91\x82\xa4slot\xcc\xff\xaeexpected_epoch\x02",
+                ],
+            ),
+            (Change::SealMove { id: MOVE }, &[b"\xa8SealMove\x81\xa2id\x03"]),
+            (Change::FlipMove { id: MOVE }, &[b"\xa8FlipMove\x81\xa2id\x03"]),
+            (
+                Change::AbortMove { id: MOVE, reason: AbortReason::Operator },
+                &[b"\xa9AbortMove\x82\xa2id\x03\xa6reason\xa8Operator"],
+            ),
+            (Change::EndMove { id: MOVE }, &[b"\xa7EndMove\x81\xa2id\x03"]),
         ];
         for (change, golden) in changes {
             let entry = Entry { log_id: log_id(3, 1, 258), payload: EntryPayload::Normal(change) };
@@ -194,6 +214,35 @@ mod tests {
                 b"\xaahome_store\x01\xa5state\xa6Active\xa5slots\xdc\0\x10",
                 &slots,
                 b"\xaeretired_stores\x90\xadretired_nodes\x90",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_state_with_a_sealed_move_is_stored_like_this() {
+        let changes = [
+            Change::AddStore(NewStore { id: OTHER_STORE, name: "b".to_owned(), weight: Weight::ONE }),
+            Change::BeginMove(new_move(Slot::new(15), Epoch::new(1))),
+            Change::SealMove { id: MOVE },
+        ];
+        let map = apply(None, &genesis()).unwrap();
+        let map = changes.iter().fold(map, |map, change| apply(Some(&map), change).unwrap());
+        let state = State { map: Some(Arc::new(map)) };
+        let slots = b"\x83\xa5store\x01\xa5owner\x01\xa5epoch\x01".repeat(15);
+        is_stored_as(
+            &state,
+            &[
+                b"\x01\x81\xa3map\x89",
+                CLUSTER,
+                b"\xa7version\x04\xaaslot_count\x10",
+                b"\xa6stores\x82\x01\x83\xa4name\xa1a\xa6weight\xcd\x03\xe8\xa5state\xa6Active",
+                b"\x02\x83\xa4name\xa1b\xa6weight\xcd\x03\xe8\xa5state\xa6Active",
+                b"\xa5nodes\x81\x01\x85\xa7address\xae127.0.0.1:7101\xabincarnation\0\xa6weight\xcd\x03\xe8",
+                b"\xaahome_store\x01\xa5state\xa6Active\xa5slots\xdc\0\x10",
+                &slots,
+                b"\x84\xa5store\x01\xa5owner\x01\xa5epoch\x02\xa9sealed_by\x03",
+                b"\xaeretired_stores\x90\xadretired_nodes\x90",
+                b"\xa5moves\x81\x03\x84\xa6source\x01\xa6target\x02\xa5slots\x91\x0f\xa4step\xa6Sealed",
             ],
         );
     }

@@ -1,11 +1,7 @@
-use proptest::prelude::*;
-
 use super::*;
 use crate::{
     Weight,
-    fixtures::{
-        after, all_started, any_genesis, any_weight, cluster, genesis, new_node, new_store, small_map, started,
-    },
+    fixtures::{after, all_started, cluster, genesis, new_node, new_store, small_map, started},
 };
 
 const NODE: NodeId = NodeId::new(1);
@@ -24,7 +20,7 @@ fn genesis_refused(stores: &[NewStore], nodes: &[NewNode], want: ChangeRefused) 
     assert_eq!(apply(None, &genesis(16, stores, nodes)).unwrap_err(), want);
 }
 
-fn node_started(node: NodeId, incarnation: u64, address: &str) -> Change {
+pub(super) fn node_started(node: NodeId, incarnation: u64, address: &str) -> Change {
     Change::NodeStarted { node, incarnation: Incarnation::new(incarnation), address: address.to_owned() }
 }
 
@@ -33,7 +29,7 @@ fn draining(node: u32) -> Change {
 }
 
 /// Everything that `from` owns goes to `to`.
-fn hand_over(map: &ShardMap, from: u32, to: u32) -> Change {
+pub(super) fn hand_over(map: &ShardMap, from: u32, to: u32) -> Change {
     let change =
         |(slot, entry): (Slot, &SlotEntry)| OwnerChange { slot, expected_epoch: entry.epoch, to: NodeId::new(to) };
     Change::Reassign { slots: map.owned_by(NodeId::new(from)).map(change).collect() }
@@ -310,94 +306,4 @@ fn refusals_survive_the_wire() {
     let bytes = rmp_serde::to_vec(&refusal).unwrap();
     assert_eq!(rmp_serde::from_slice::<ChangeRefused>(&bytes).unwrap(), refusal);
     assert_eq!(refusal.to_string(), "slot 3 is at epoch 2");
-}
-
-/// Any change over a few ids, so that about as many are refused as are applied. Epochs are guessed low.
-fn any_change() -> impl Strategy<Value = Change> {
-    let node = || (1u32..6).prop_map(NodeId::new);
-    let store = || (1u32..5).prop_map(StoreId::new);
-    let weight = || any_weight().prop_map(|weight| Weight::try_from(weight).unwrap());
-    let address = prop_oneof![4 => Just("10.1.1.1:1"), 1 => Just("nowhere")];
-    let node_state = prop_oneof![2 => Just(NodeState::Active), 1 => Just(NodeState::Draining)];
-    let store_state = prop_oneof![Just(StoreState::Active), Just(StoreState::Draining)];
-    let owner_change = (0u16..17, 1u64..4, node());
-    let owner_change = owner_change.prop_map(|(slot, epoch, to)| OwnerChange {
-        slot: Slot::new(slot),
-        expected_epoch: Epoch::new(epoch),
-        to,
-    });
-    prop_oneof![
-        1 => any_genesis(),
-        4 => (node(), 0u64..9, address).prop_map(|(node, incarnation, address)| node_started(node, incarnation, address)),
-        3 => (1u32..6, 1u32..5, any_weight()).prop_map(|(id, home, weight)| Change::AddNode(new_node(id, home, weight))),
-        3 => node().prop_map(|node| Change::RemoveNode { node }),
-        3 => (1u32..5, any_weight()).prop_map(|(id, weight)| Change::AddStore(new_store(id, weight))),
-        3 => store().prop_map(|store| Change::RemoveStore { store }),
-        1 => (node(), weight()).prop_map(|(node, weight)| Change::SetNodeWeight { node, weight }),
-        3 => (node(), store()).prop_map(|(node, store)| Change::SetNodeHome { node, store }),
-        3 => (node(), node_state).prop_map(|(node, state)| Change::SetNodeState { node, state }),
-        1 => (store(), weight()).prop_map(|(store, weight)| Change::SetStoreWeight { store, weight }),
-        1 => (store(), store_state).prop_map(|(store, state)| Change::SetStoreState { store, state }),
-        6 => prop::collection::vec(owner_change, 0..4).prop_map(|slots| Change::Reassign { slots }),
-    ]
-}
-
-/// A random change, or one that the map itself suggests (and so is never stale): a hand-over of all that a node has.
-#[derive(Debug, Clone)]
-enum Step {
-    Random(Change),
-    HandOver { from: u32, to: u32 },
-    Planned,
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        8 => any_change().prop_map(Step::Random),
-        2 => (1u32..6, 1u32..6).prop_map(|(from, to)| Step::HandOver { from, to }),
-        1 => Just(Step::Planned),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
-
-    #[test]
-    fn any_changes_keep_the_map_sound(steps in prop::collection::vec(any_step(), 1..60)) {
-        let mut map = small_map();
-        for step in steps {
-            let change = match step {
-                Step::Random(change) => change,
-                Step::HandOver { from, to } => hand_over(&map, from, to),
-                Step::Planned => plan::plan(&map).reassign().unwrap_or(Change::Reassign { slots: Vec::new() }),
-            };
-            let before = map.clone();
-            match apply(Some(&map), &change) {
-                Ok(next) => {
-                    prop_assert_eq!(next.check(), Ok(()));
-                    prop_assert_eq!(next.version, before.version.next());
-                    let sound = |(was, is): (&SlotEntry, &SlotEntry)| {
-                        is.epoch >= was.epoch && (is.owner == was.owner || is.epoch == was.epoch.next())
-                    };
-                    prop_assert!(before.slots.iter().zip(&next.slots).all(sound));
-                    prop_assert!(before.retired_nodes.is_subset(&next.retired_nodes));
-                    prop_assert!(before.retired_stores.is_subset(&next.retired_stores));
-                    prop_assert_ne!(&ShardMap { version: before.version, ..next.clone() }, &before);
-                    map = next;
-                }
-                Err(refusal) => {
-                    prop_assert_eq!(&map, &before);
-                    // The reason is the same on every replica.
-                    prop_assert_eq!(apply(Some(&map), &change), Err(refusal));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_change_survives_json_and_messagepack(change in any_change()) {
-        let json = serde_json::to_vec(&change).unwrap();
-        prop_assert_eq!(&serde_json::from_slice::<Change>(&json).unwrap(), &change);
-        let array = rmp_serde::to_vec(&change).unwrap();
-        prop_assert_eq!(&rmp_serde::from_slice::<Change>(&array).unwrap(), &change);
-    }
 }

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::fixtures::{any_genesis, small_map, started};
+use crate::{
+    Change,
+    fixtures::{after, any_genesis, begun, genesis, new_move, new_node, new_store, small_map, started},
+};
 
 #[test]
 fn accessors_agree_with_each_other() {
@@ -127,6 +130,46 @@ fn a_slot_without_an_owner_is_sound() {
     map.slots[3] = SlotEntry { owner: None, epoch: Epoch::ZERO, ..map.slots[3] };
     assert_eq!(map.check(), Ok(()));
     assert_eq!(map.owner(Slot::new(3)), None);
+}
+
+/// One slot, in store 1; store 2 is empty.
+fn smallest_map() -> ShardMap {
+    let genesis = genesis(1, &[new_store(1, 1_000)], &[new_node(1, 1, 1_000)]);
+    after(&crate::apply(None, &genesis).unwrap(), &Change::AddStore(new_store(2, 1_000)))
+}
+
+const CLUSTER: &[u8] = b"\xc4\x10\0\0\0\0\0\0\0\0\0\0\0\0\x01\x92\x5e\x7b";
+const MEMBERS: &[u8] = b"\x82\x01\x93\xa7store-1\xcd\x03\xe8\xa6Active\x02\x93\xa7store-2\xcd\x03\xe8\xa6Active\
+    \x81\x01\x95\xad10.0.0.1:7001\0\xcd\x03\xe8\x01\xa6Active";
+
+#[track_caller]
+fn is_sent_as(map: &ShardMap, golden: &[&[u8]]) {
+    let golden = golden.concat();
+    let encoded = rmp_serde::to_vec(map).unwrap();
+    assert_eq!(encoded.escape_ascii().to_string(), golden.escape_ascii().to_string());
+    assert_eq!(rmp_serde::from_slice::<ShardMap>(&golden).unwrap(), *map);
+}
+
+/// By processes that have never heard of moves, too.
+#[test]
+fn a_map_without_moves_is_sent_like_this() {
+    is_sent_as(&smallest_map(), &[b"\x98", CLUSTER, b"\x02\x01", MEMBERS, b"\x91\x93\x01\x01\x01\x90\x90"]);
+}
+
+#[test]
+fn a_map_with_a_move_is_sent_like_this() {
+    let map = smallest_map();
+    let (map, id) = begun(&map, new_move(&map, 1, 2, [Slot::new(0)]));
+    let before_the_move = |version| [b"\x99", CLUSTER, version, MEMBERS].concat();
+    is_sent_as(
+        &map,
+        &[&before_the_move(b"\x03\x01"), b"\x91\x93\x01\x01\x01\x90\x90", b"\x81\x03\x94\x01\x02\x91\0\xa7Copying"],
+    );
+    let map = after(&map, &Change::SealMove { id });
+    is_sent_as(
+        &map,
+        &[&before_the_move(b"\x04\x01"), b"\x91\x94\x01\x01\x02\x03\x90\x90", b"\x81\x03\x94\x01\x02\x91\0\xa6Sealed"],
+    );
 }
 
 proptest! {

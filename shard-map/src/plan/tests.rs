@@ -3,9 +3,10 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::{
-    apply,
+    AbortReason, MoveId, apply,
     fixtures::{
-        after, all_started, any_genesis, any_weight, carried_out, genesis, new_node, new_store, small_map, started,
+        after, all_started, any_genesis, any_weight, begun, carried_out, flipped, genesis, new_move, new_node,
+        new_store, small_map, started,
     },
 };
 
@@ -187,6 +188,7 @@ fn a_plan_is_printed_for_people() {
     assert!(plan.is_empty(), "a hundredth of a share is no slot");
     plan.store_moves.push(StoreMove {
         slot: Slot::new(3),
+        expected_epoch: Epoch::new(2),
         from: StoreId::new(1),
         to: StoreId::new(3),
         then_owner: Some(NodeId::new(2)),
@@ -262,6 +264,108 @@ proptest! {
             prop_assert!(map.slots().all(|(_, entry)| entry.owner.is_some_and(may_own)));
         }
     }
+
+    #[test]
+    fn what_is_planned_is_begun_once_in_parts_or_whole_and_leads_to_balance(
+        genesis in any_genesis(),
+        changes in prop::collection::vec(any_membership_change(), 1..6),
+        slots_max in 1usize..40,
+        at_once in 1usize..=crate::MAX_MOVES,
+        is_aborted in any::<bool>(),
+    ) {
+        let map = all_started(&apply(None, &genesis).unwrap());
+        let map = changes.iter().fold(map, |map, change| apply(Some(&map), change).unwrap_or(map));
+        let map = plan(&map).reassign().map_or(map.clone(), |reassign| after(&map, &reassign));
+        let planned = plan(&map);
+        let begin = |map, new| begun(&map, new).0;
+        let under_way = planned.new_moves(slots_max).into_iter().take(at_once).fold(map.clone(), begin);
+        let left = plan(&under_way).store_moves;
+        let slots_under_way: usize = under_way.moves().map(|(_, entry)| entry.slots.len()).sum();
+        prop_assert_eq!(left.len() + slots_under_way, planned.store_moves.len());
+        prop_assert!(!left.iter().any(|moving| under_way.move_of(moving.slot).is_some()));
+
+        let ids: Vec<MoveId> = under_way.moves().map(|(id, _)| id).collect();
+        let end = |map, id| after(&map, &Change::EndMove { id });
+        if is_aborted {
+            let abort = |map, &id| after(&map, &Change::AbortMove { id, reason: AbortReason::Stalled });
+            let aborted = ids.iter().fold(under_way, abort);
+            prop_assert!(!plan(&aborted).store_moves.iter().any(|moving| aborted.move_of(moving.slot).is_some()));
+            // As it was: what was planned then is planned again.
+            let ended = ids.into_iter().fold(aborted, end);
+            prop_assert_eq!(plan(&ended).store_moves, planned.store_moves);
+        } else {
+            let there = ids.iter().fold(under_way, |map, &id| flipped(&map, id));
+            let hand_overs = plan(&there);
+            prop_assert_eq!(hand_overs.store_moves.len(), left.len(), "{}", hand_overs);
+            let ended = ids.into_iter().fold(there, end);
+            prop_assert_eq!(&plan(&ended).owner_changes, &hand_overs.owner_changes);
+            let balanced = hand_overs.reassign().map_or(ended.clone(), |reassign| after(&ended, &reassign));
+            prop_assert!(!left.is_empty() || plan(&balanced).is_empty());
+        }
+    }
+}
+
+/// A map whose store 1 is draining, with four of its slots in a move to store 2.
+fn partly_moving() -> (ShardMap, MoveId, Vec<Slot>) {
+    let drain = Change::SetStoreState { store: StoreId::new(1), state: StoreState::Draining };
+    let map = after(&cluster_of(64, 3, 3), &drain);
+    let slots: Vec<Slot> = map.held_by(StoreId::new(1)).map(|(slot, _)| slot).take(4).collect();
+    let (map, id) = begun(&map, new_move(&map, 1, 2, slots.iter().copied()));
+    (map, id, slots)
+}
+
+#[test]
+fn slots_that_are_moving_are_not_planned_for_and_keep_their_owners_until_they_are_there() {
+    let (map, id, slots) = partly_moving();
+    for map in [map.clone(), after(&map, &Change::SealMove { id })] {
+        let plan = plan(&map);
+        assert_eq!(plan.store_moves.len(), map.held_by(StoreId::new(1)).count() - 4);
+        assert!(!plan.store_moves.iter().any(|store_move| slots.contains(&store_move.slot)));
+        assert!(plan.owner_changes.is_empty());
+    }
+    let there = plan(&flipped(&map, id));
+    let handed_over: Vec<_> =
+        there.owner_changes.iter().map(|planned| (planned.change.slot, planned.change.to)).collect();
+    assert_eq!(handed_over, slots.iter().map(|&slot| (slot, NodeId::new(2))).collect::<Vec<_>>());
+}
+
+#[test]
+fn slots_whose_move_was_aborted_are_planned_for_again_once_it_is_ended() {
+    let (map, id, slots) = partly_moving();
+    let aborted = after(&map, &Change::AbortMove { id, reason: AbortReason::Operator });
+    assert!(!plan(&aborted).store_moves.iter().any(|store_move| slots.contains(&store_move.slot)));
+    let ended = plan(&after(&aborted, &Change::EndMove { id }));
+    assert!(slots.iter().all(|slot| ended.store_moves.iter().any(|store_move| store_move.slot == *slot)));
+}
+
+#[test]
+fn slots_that_move_are_taken_over_and_leave_a_draining_owner_as_all_do() {
+    let (map, id, _) = partly_moving();
+    let map = after(&map, &Change::SealMove { id });
+    let owned: Vec<Slot> = map.owned_by(NodeId::new(1)).map(|(slot, _)| slot).collect();
+    let slots_of = |plan: Plan| plan.owner_changes.iter().map(|planned| planned.change.slot).collect::<Vec<_>>();
+    assert_eq!(slots_of(take_over(&map, &absent(&[1]))), owned);
+    let map = after(&map, &Change::SetNodeState { node: NodeId::new(1), state: NodeState::Draining });
+    assert_eq!(slots_of(plan(&map)), owned);
+}
+
+#[test]
+fn moves_are_of_one_source_one_target_and_so_many_slots() {
+    let map =
+        after(&cluster_of(256, 3, 3), &Change::SetStoreState { store: StoreId::new(1), state: StoreState::Draining });
+    let plan = plan(&map);
+    let moves = plan.new_moves(20);
+    assert!(moves.iter().all(|new| new.source == StoreId::new(1) && (1..=20).contains(&new.slots.len())));
+    for target in [2, 3].map(StoreId::new) {
+        let planned = plan.store_moves.iter().filter(|store_move| store_move.to == target);
+        let planned: Vec<_> = planned.map(|it| (it.slot, it.expected_epoch)).collect();
+        let of_target = || moves.iter().filter(|new| new.target == target);
+        let moving: Vec<_> = of_target().flat_map(|new| &new.slots).map(|it| (it.slot, it.expected_epoch)).collect();
+        assert_eq!(moving, planned);
+        assert_eq!(of_target().count(), planned.len().div_ceil(20));
+    }
+    assert_eq!(plan.new_moves(0).len(), plan.store_moves.len());
+    assert_eq!(plan.new_moves(usize::MAX).len(), 2);
 }
 
 fn absent(ids: &[u32]) -> BTreeSet<NodeId> {
