@@ -223,6 +223,10 @@ impl NodeService {
                 self.shared.pulses.heard(node, is_stopping, Instant::now());
                 reply.send(Answer::Heartbeat);
             }
+            // Nothing seals, copies or cleans up yet: a move that began could not go on.
+            Call::Propose(change) if matches!(*change, Change::BeginMove(_)) => {
+                reply.refuse(Refusal::Invalid("this version moves no slots between stores".into()));
+            }
             Call::Propose(change) => {
                 let raft = self.shared.raft.clone();
                 self.spawn(trace, async move {
