@@ -10,7 +10,7 @@ pub mod admin;
 pub mod append;
 mod clock;
 pub mod controller;
-mod entry;
+pub mod entry;
 pub mod fanout;
 mod generations;
 mod known_faults;

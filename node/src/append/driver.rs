@@ -285,6 +285,15 @@ impl Committer {
         }
     }
 
+    /// Those of a batch that was not committed go with a later one. Fan-out tells each only once.
+    fn keep_cursors(&mut self, batch: &AppendBatch) {
+        for &(slot, _, event) in &batch.cursors {
+            if let Some(epoch) = self.log.epoch(slot) {
+                self.cursors.entry(slot).or_insert((epoch, event));
+            }
+        }
+    }
+
     async fn commit(
         &mut self,
         draft: Draft,
@@ -334,6 +343,7 @@ impl Committer {
             self.log.forget(batch);
             self.have_log_read(batch).await;
         }
+        self.keep_cursors(batch);
         match error {
             StoreError::SlotsFenced(slots) => {
                 tracing::info!(?slots, "deposed: slots belong to another owner or epoch");

@@ -23,8 +23,11 @@ mod tests;
 use tertulia_shard_map::{Epoch, EventId, Slot};
 use tertulia_wire::cluster::DeliverTyping;
 
+pub use details::{Details, Wanted};
+pub use draft::Draft;
 pub use driver::{LaneSettings, run};
 pub use handle::{LaneHandle, LaneInputs, Request};
+pub use log::{Decision, Due, Log, Moment, answer_duplicate, appended};
 
 use crate::entry::LogEntry;
 

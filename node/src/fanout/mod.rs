@@ -4,7 +4,7 @@
 mod announce;
 mod interest;
 mod outgoing;
-mod tail;
+pub mod tail;
 #[cfg(test)]
 mod tail_tests;
 

@@ -11,7 +11,7 @@
 //! not take ends the connection, so that its clients learn of it.
 
 mod delivery;
-mod fold;
+pub mod fold;
 #[cfg(test)]
 mod fold_tests;
 mod folder;
