@@ -7,6 +7,7 @@
 
 mod api_key;
 mod endpoints;
+mod hot;
 mod init;
 mod map;
 mod members;

@@ -26,13 +26,14 @@ use tertulia_wire::cluster::DeliverTyping;
 pub use driver::{LaneSettings, run};
 pub use handle::{LaneHandle, LaneInputs, Request};
 
-use crate::entry::LogEntry;
+use crate::{entry::LogEntry, load::Meter};
 
 /// Where committed entries go, and what is not committed but told.
 pub struct Outlets {
     pub committed: tokio::sync::mpsc::Sender<Committed>,
     /// Ephemeral: dropped where it is full.
     pub typing: tokio::sync::mpsc::Sender<DeliverTyping>,
+    pub meter: Meter,
 }
 
 /// Entries of one slot that were committed together, in order.
