@@ -7,6 +7,7 @@
 
 mod api_key;
 mod endpoints;
+mod hot;
 mod init;
 mod map;
 mod members;
@@ -15,6 +16,7 @@ mod nodes;
 mod output;
 mod status;
 mod token;
+mod top;
 
 use std::{path::Path, process::ExitCode};
 
@@ -38,6 +40,8 @@ enum Command {
     Init(init::InitArgs),
     /// What each node says of itself; exit code 1 where something is not well
     Status(OutputArgs),
+    /// The cluster as it is, each second: nodes, stores, moves, and the busiest slots
+    Top(top::TopArgs),
     /// Which node owns each slot, and which store holds it
     Map(OutputArgs),
     /// The nodes: what each owns, and whether it answers
@@ -89,6 +93,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
     match command {
         Command::Init(args) => init::run(config, &args).await?,
         Command::Status(output) => return status::run(config, &output).await,
+        Command::Top(args) => top::run(config, &args).await?,
         Command::Map(output) => map::run(config, &output).await?,
         Command::Nodes(output) => members::nodes(config, &output).await?,
         Command::Stores(output) => members::stores(config, &output).await?,

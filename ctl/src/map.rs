@@ -9,7 +9,7 @@ use serde::Serialize;
 use tertulia_runtime::config::Config;
 use tertulia_shard_map::{NodeId, ShardMap, StoreId};
 
-use crate::{OutputArgs, nodes::Nodes, output};
+use crate::{OutputArgs, hot::rates, nodes::Nodes, output};
 
 #[derive(Debug, Serialize)]
 struct SlotLine {
@@ -17,11 +17,15 @@ struct SlotLine {
     store: StoreId,
     owner: Option<NodeId>,
     epoch: u64,
+    /// Absent where no node says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events_per_s: Option<f64>,
 }
 
 pub async fn run(config: &Config, args: &OutputArgs) -> anyhow::Result<()> {
     let nodes = Nodes::connect(config)?;
     let map = nodes.newest_map().await;
+    let rates = rates(&nodes.loads().await);
     nodes.close().await;
     let map = map?;
     let lines: Vec<SlotLine> = map
@@ -31,6 +35,7 @@ pub async fn run(config: &Config, args: &OutputArgs) -> anyhow::Result<()> {
             store: entry.store,
             owner: entry.owner,
             epoch: entry.epoch.get(),
+            events_per_s: rates.get(&slot).copied().map(output::rounded),
         })
         .collect();
     if args.json {
@@ -52,7 +57,9 @@ fn write_text(out: &mut dyn Write, map: &ShardMap, lines: &[SlotLine]) -> io::Re
         }
         let range = if first == index { format!("{index}") } else { format!("{first}-{index}") };
         let owner = line.owner.map_or_else(|| "nobody".to_owned(), |node| format!("node-{node}"));
-        writeln!(out, "{range:>12}   {owner:<10} store {:<6} epoch {}", line.store, line.epoch)?;
+        let events: f64 = lines[first..=index].iter().filter_map(|line| line.events_per_s).sum();
+        let (store, epoch) = (line.store, line.epoch);
+        writeln!(out, "{range:>12}   {owner:<10} store {store:<6} epoch {epoch:<6} {events:>9.1} events/s")?;
         first = index + 1;
     }
     let mut owned: BTreeMap<Option<NodeId>, usize> = BTreeMap::new();

@@ -13,7 +13,12 @@ use tertulia_runtime::config::Config;
 use tertulia_shard_map::{NodeId, NodeState, Plan, ShardMap, StoreId, StoreState, plan};
 use tertulia_wire::cluster::{MembershipChange, NodeStatus};
 
-use crate::{OutputArgs, nodes::Nodes, output};
+use crate::{
+    OutputArgs,
+    hot::{BusySlot, hot_slots, rates},
+    nodes::Nodes,
+    output,
+};
 
 #[derive(Debug, Serialize)]
 struct NodeLine {
@@ -110,12 +115,21 @@ pub async fn stores(config: &Config, args: &OutputArgs) -> anyhow::Result<()> {
 
 /// What should change; exit code 1 where something should.
 pub async fn plan_of(config: &Config, args: &OutputArgs) -> anyhow::Result<ExitCode> {
-    let planned = plan(&*newest_map(config).await?);
-    print(args, &as_json(&planned), |out| writeln!(out, "{planned}"))?;
+    let nodes = Nodes::connect(config)?;
+    let map = nodes.newest_map().await;
+    let rates = rates(&nodes.loads().await);
+    nodes.close().await;
+    let map = map?;
+    let (planned, hot) = (plan(&map), hot_slots(&map, &rates));
+    print(args, &as_json(&planned, &hot), |out| {
+        writeln!(out, "{planned}")?;
+        // The plan counts slots, not what goes on in them.
+        hot.iter().try_for_each(|slot| writeln!(out, "{slot}"))
+    })?;
     Ok(if planned.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn as_json(plan: &Plan) -> serde_json::Value {
+fn as_json(plan: &Plan, hot: &[BusySlot]) -> serde_json::Value {
     let moves = plan
         .store_moves
         .iter()
@@ -127,6 +141,7 @@ fn as_json(plan: &Plan) -> serde_json::Value {
         "version": plan.version,
         "store_moves": moves.collect::<Vec<_>>(),
         "owner_changes": changes.collect::<Vec<_>>(),
+        "hot_slots": hot,
     })
 }
 

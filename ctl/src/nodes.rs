@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
+use futures_util::future::join_all;
 use tertulia_runtime::{
     PeerName,
     config::Config,
@@ -11,7 +12,7 @@ use tertulia_runtime::{
     tls::Identity,
 };
 use tertulia_shard_map::{Change, ChangeRefused, MapVersion, NodeId, ShardMap};
-use tertulia_wire::cluster::{Answer, Call, MembershipChange, NodeStatus, Refusal};
+use tertulia_wire::cluster::{Answer, Call, MembershipChange, NodeLoad, NodeStatus, Refusal};
 use tokio::time::{Instant, sleep};
 
 /// A node answers from memory; what takes longer than this does not work.
@@ -58,26 +59,40 @@ impl Nodes {
 
     /// What each node says of itself, in order of id.
     pub async fn statuses(&self) -> Vec<(NodeId, Result<NodeStatus, CallError>)> {
-        let mut statuses = Vec::with_capacity(self.clients.len());
-        // One after another: there are few, and those that are away fail fast.
-        for &(id, _) in &self.clients {
-            let status = match self.call(id, Call::Status, CALL_LIMIT).await {
-                Ok(Answer::Status(status)) => Ok(*status),
-                // Another answer than the call's is a fault of the peer's.
-                Ok(_) => Err(CallError::Closed),
-                Err(error) => Err(error),
-            };
-            statuses.push((id, status));
-        }
-        statuses
+        let status = |answer: Result<Answer, CallError>| match answer {
+            Ok(Answer::Status(status)) => Ok(*status),
+            // Another answer than the call's is a fault of the peer's.
+            Ok(_) => Err(CallError::Closed),
+            Err(error) => Err(error),
+        };
+        let answers = self.ask_all(Call::Status, CALL_LIMIT).await;
+        answers.into_iter().map(|(id, answer)| (id, status(answer))).collect()
+    }
+
+    /// How busy each node is that says so, in order of id. One of an earlier release does not.
+    pub async fn loads(&self) -> Vec<(NodeId, NodeLoad)> {
+        let load = |(id, answer)| match answer {
+            Ok(Answer::Load(load)) => Some((id, *load)),
+            Ok(_) | Err(_) => None,
+        };
+        self.ask_all(Call::Load, CALL_LIMIT).await.into_iter().filter_map(load).collect()
+    }
+
+    /// All at once, so that those that are away cost their time only once. In order of id.
+    async fn ask_all(&self, call: Call, limit: Duration) -> Vec<(NodeId, Result<Answer, CallError>)> {
+        let asked = self.ids().map(|id| {
+            let call = call.clone();
+            async move { (id, self.call(id, call, limit).await) }
+        });
+        join_all(asked).await
     }
 
     /// The newest map that any node has.
     pub async fn newest_map(&self) -> anyhow::Result<Box<ShardMap>> {
         let mut newest: Option<Box<ShardMap>> = None;
         let mut problem = None;
-        for id in self.ids() {
-            match self.call(id, Call::WatchMap { have: MapVersion::ZERO }, CALL_LIMIT).await {
+        for (id, answer) in self.ask_all(Call::WatchMap { have: MapVersion::ZERO }, CALL_LIMIT).await {
+            match answer {
                 Ok(Answer::WatchMap(Some(map))) => {
                     if newest.as_ref().is_none_or(|best| best.version() < map.version()) {
                         newest = Some(map);

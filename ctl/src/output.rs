@@ -1,22 +1,36 @@
 //! Results on standard output.
 
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    ops::ControlFlow,
+};
 
 use anyhow::Context as _;
 
 /// Writes a result. A reader that has seen enough (`tertuliactl map | head`) is no failure.
 pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+    print_on(write).map(drop)
+}
+
+/// Writes one of several results: there is no use in the next one where the reader has seen enough.
+pub fn print_on(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<ControlFlow<()>> {
     print_to(io::stdout().lock(), write).context("cannot write to standard output")
 }
 
-fn print_to(target: impl Write, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+/// A number with one digit behind the point, for programs.
+pub fn rounded(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
+}
+
+fn print_to(target: impl Write, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<ControlFlow<()>> {
     let mut buffered = BufWriter::new(target);
     let written = write(&mut buffered).and_then(|()| buffered.flush());
     // What could not be written is not to be tried again when the buffer goes.
     let _ = buffered.into_parts();
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(error),
+        Ok(()) => Ok(ControlFlow::Continue(())),
     }
 }
 
@@ -39,10 +53,10 @@ mod tests {
     #[test]
     fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is() {
         let line = |out: &mut dyn Write| writeln!(out, "a line");
-        assert!(print_to(Failing(io::ErrorKind::BrokenPipe), line).is_ok());
+        assert!(print_to(Failing(io::ErrorKind::BrokenPipe), line).unwrap().is_break());
         assert_eq!(print_to(Failing(io::ErrorKind::StorageFull), line).unwrap_err().kind(), io::ErrorKind::StorageFull);
         let mut written = Vec::new();
-        print_to(&mut written, line).unwrap();
+        assert!(print_to(&mut written, line).unwrap().is_continue());
         assert_eq!(written, b"a line\n");
     }
 }

@@ -14,6 +14,7 @@ pub mod entry;
 pub mod fanout;
 mod generations;
 mod known_faults;
+mod load;
 pub mod mailbox;
 mod metrics;
 pub mod peers;

@@ -19,11 +19,12 @@ use crate::{
     append::{self, LaneHandle, LaneSettings, Outlets},
     controller::Controller,
     fanout::{self, COMMITTED_CHANNEL, Fanout, FanoutHandle, TYPING_CHANNEL},
+    load::Meter,
     mailbox::{self, FolderSettings, MailboxParts},
     metrics,
     peers::Peers,
     raft::{self, Raft, RaftConfig},
-    service::{self, NodeService, Parts},
+    service::{self, Load, NodeService, Parts},
     slots::{self, Keeper, Lanes, SlotTable},
     store::{Lane, LaneId, Store, Writer},
 };
@@ -75,6 +76,8 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
     let token = supervisor.token();
     let (committed, committed_receiver) = mpsc::channel(COMMITTED_CHANNEL);
     let (typing, typing_receiver) = mpsc::channel(TYPING_CHANNEL);
+    let meter = Meter::new(stores.keys().copied());
+    supervisor.spawn(TaskSpec::fatal("load"), meter.clone().run(token.clone()));
     let mut lanes = BTreeMap::new();
     for (&id, store) in stores.iter() {
         let of_store: Vec<LaneHandle> = (0..tuning.append_lanes_per_store)
@@ -83,7 +86,7 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
                 let lane = Lane::new(store.clone(), LaneId::append(index as u8));
                 let (batch_max, fanout_limit) = (tuning.append_batch_max, tuning.fanout_limit);
                 let settings = LaneSettings { batch_max, fanout_limit };
-                let outlets = Outlets { committed: committed.clone(), typing: typing.clone() };
+                let outlets = Outlets { committed: committed.clone(), typing: typing.clone(), meter: meter.clone() };
                 let task = append::run(lane, settings, inputs, outlets, token.clone());
                 supervisor.spawn(TaskSpec::fatal(format!("append lane {index} of store {id}")), task);
                 handle
@@ -92,6 +95,7 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
         lanes.insert(id, of_store);
     }
     drop((committed, typing));
+    let load = Load { meter, lanes: lanes.clone() };
     let lanes = Lanes::new(lanes);
     let settings = FolderSettings { interval: Duration::from_millis(tuning.fold_interval_ms) };
     let parts = MailboxParts { stores: stores.clone(), peers: peers.clone(), redis, settings };
@@ -136,6 +140,7 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
         peers,
         stores,
         pulses,
+        load,
     };
     let service = NodeService::new(parts);
     supervisor.spawn(TaskSpec::fatal("map watchers").abort_last(), service.push_maps());

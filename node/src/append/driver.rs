@@ -328,6 +328,8 @@ impl Committer {
         let error = match outcome {
             Ok(()) => {
                 self.log.confirm(batch);
+                let slots = batch.events.iter().map(|event| event.slot);
+                self.outlets.meter.committed(self.lane.store_id(), slots, started.elapsed());
                 self.hand_over(draft, &previous, awaiting).await;
                 return Ok(());
             }

@@ -136,6 +136,11 @@ impl LaneHandle {
         }
     }
 
+    /// What waits, or is being committed.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes.load(Ordering::Relaxed)
+    }
+
     fn waiting(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }

@@ -29,13 +29,14 @@ pub use driver::{LaneSettings, run};
 pub use handle::{LaneHandle, LaneInputs, Request};
 pub use log::{Decision, Due, Log, Moment, answer_duplicate, appended};
 
-use crate::entry::LogEntry;
+use crate::{entry::LogEntry, load::Meter};
 
 /// Where committed entries go, and what is not committed but told.
 pub struct Outlets {
     pub committed: tokio::sync::mpsc::Sender<Committed>,
     /// Ephemeral: dropped where it is full.
     pub typing: tokio::sync::mpsc::Sender<DeliverTyping>,
+    pub meter: Meter,
 }
 
 /// Entries of one slot that were committed together, in order.

@@ -18,7 +18,7 @@ use tertulia_runtime::{
 use tertulia_shard_map::{Change, ClusterId, NewNode, NewStore, NodeId, ShardMap, Slot, StoreId};
 use tertulia_wire::{
     TraceId,
-    cluster::{Answer, Call, NodeStatus, Notice, Refusal},
+    cluster::{Answer, Call, NodeLoad, NodeStatus, Notice, Refusal, SlotLoad},
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -29,9 +29,11 @@ use tracing::Instrument;
 
 use self::calls::Part;
 use crate::{
+    append::LaneHandle,
     clock,
     controller::Pulses,
     fanout::FanoutHandle,
+    load::Meter,
     mailbox::MailboxHandle,
     peers::Peers,
     raft::Raft,
@@ -65,6 +67,7 @@ struct Shared {
     peers: Peers,
     stores: Arc<BTreeMap<StoreId, Store>>,
     pulses: Pulses,
+    load: Load,
     map: watch::Receiver<Option<Arc<ShardMap>>>,
     reads: Arc<Semaphore>,
     node_reads: Arc<Semaphore>,
@@ -82,11 +85,18 @@ pub struct Parts {
     pub peers: Peers,
     pub stores: Arc<BTreeMap<StoreId, Store>>,
     pub pulses: Pulses,
+    pub load: Load,
+}
+
+/// What there is to tell of how busy the node is.
+pub struct Load {
+    pub meter: Meter,
+    pub lanes: BTreeMap<StoreId, Vec<LaneHandle>>,
 }
 
 impl NodeService {
     pub fn new(parts: Parts) -> Self {
-        let Parts { node, config, raft, table, lanes, mailboxes, fanout, peers, stores, pulses } = parts;
+        let Parts { node, config, raft, table, lanes, mailboxes, fanout, peers, stores, pulses, load } = parts;
         let map = raft.map();
         let shared = Shared {
             node,
@@ -99,6 +109,7 @@ impl NodeService {
             peers,
             stores,
             pulses,
+            load,
             map,
             reads: Arc::new(Semaphore::new(READS_MAX)),
             node_reads: Arc::new(Semaphore::new(NODE_READS_MAX)),
@@ -250,6 +261,7 @@ impl NodeService {
                 self.spawn(trace, async move { reply.send(initialise(&shared).await.unwrap_or_else(Answer::Refused)) });
             }
             Call::Status => reply.send(Answer::Status(Box::new(self.shared.status()))),
+            Call::Load => reply.send(Answer::Load(Box::new(self.shared.load()))),
             _ => reply.refuse(Refusal::Internal),
         }
     }
@@ -306,6 +318,18 @@ impl Shared {
             slots_serving: self.table.len() as u32,
             sessions: self.mailboxes.sessions(),
         }
+    }
+
+    fn load(&self) -> NodeLoad {
+        let served: Vec<Slot> = {
+            let map = self.map.borrow();
+            let owned = map.iter().flat_map(|map| map.owned_by(self.node));
+            owned.map(|(slot, _)| slot).filter(|slot| self.table.get(*slot).is_some()).collect()
+        };
+        let now = Instant::now();
+        let rates = self.load.meter.events_per_s(served.iter().copied(), now);
+        let slots = served.into_iter().zip(rates).map(|(slot, events_per_s)| SlotLoad { slot, events_per_s });
+        NodeLoad { slots: slots.collect(), stores: self.load.meter.stores(&self.load.lanes, now) }
     }
 }
 

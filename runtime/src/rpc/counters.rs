@@ -68,6 +68,7 @@ call_kinds! {
     ChangeMembership: Call::ChangeMembership(_) => "change_membership",
     Heartbeat: Call::Heartbeat { .. } => "heartbeat",
     Heads: Call::Heads(_) => "heads",
+    Load: Call::Load => "load",
 }
 
 /// How a call ended.

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tertulia_shard_map::{Change, ClusterId, ConversationId, MapVersion, NodeId, SessionId, ShardMap, Slot, UserId};
+use tertulia_shard_map::{
+    Change, ClusterId, ConversationId, MapVersion, NodeId, SessionId, ShardMap, Slot, StoreId, UserId,
+};
 
 use super::*;
 use crate::TraceId;
@@ -33,6 +35,8 @@ pub enum Call {
     /// Makes a new cluster of the configured nodes and stores. From an operator, once.
     Initialise,
     Status,
+    /// How busy the node is. From an operator.
+    Load,
 
     // To the owner of the conversation's slot, from routers.
     Append(Box<Append>),
@@ -99,6 +103,7 @@ pub enum Answer {
         cluster: ClusterId,
     },
     Status(Box<NodeStatus>),
+    Load(Box<NodeLoad>),
     Append(Appended),
     Mark(Marked),
     Block,
@@ -227,4 +232,31 @@ pub struct NodeStatus {
     pub slots_owned: u32,
     pub slots_serving: u32,
     pub sessions: u64,
+}
+
+/// How busy a node is. All of it is of the last five to ten seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeLoad {
+    /// Those that it serves, in order.
+    pub slots: Vec<SlotLoad>,
+    /// Those that it has lanes for: all of its configuration.
+    pub stores: Vec<StoreLoad>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SlotLoad {
+    pub slot: Slot,
+    /// Appended by this node.
+    pub events_per_s: f64,
+}
+
+/// What a node's appends to a store cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StoreLoad {
+    pub store: StoreId,
+    pub commits_per_s: f64,
+    /// Mean time of a commit; `None` where there was none.
+    pub commit_ms: Option<f64>,
+    /// What waits in the lanes now, or is being committed.
+    pub queued_bytes: u64,
 }

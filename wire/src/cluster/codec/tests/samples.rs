@@ -2,7 +2,7 @@
 
 use tertulia_shard_map::{
     ClusterId, ConversationId, DirectPair, Epoch, EventId, MapVersion, MessageNo, NodeId, Rev, Seq, SessionId, Slot,
-    UserId,
+    StoreId, UserId,
 };
 
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
         BlocksRead, Call, ConversationRead, ConversationRecord, ConversationView, DeliverEntry, DeliverEvent,
         DeliverStanding, DeliverTyping, GroupSize, Head, HistoryEvents, HistoryRange, HistoryRead, InboxPosition,
         InboxRead, InboxRow, InboxRows, Mark, Marked, MemberRecord, MembersPage, MembersRead, MembershipChange,
-        NodeStatus, Presence, ProfileRecord, PushItem, RaftMember, Reader, Refusal, SetProfile, Standing, StreamResult,
-        SyncRead, SyncRows, Typing, UnwatchPresence, WatchPresence,
+        NodeLoad, NodeStatus, Presence, ProfileRecord, PushItem, RaftMember, Reader, Refusal, SetProfile, SlotLoad,
+        Standing, StoreLoad, StreamResult, SyncRead, SyncRows, Typing, UnwatchPresence, WatchPresence,
     },
 };
 
@@ -103,6 +103,7 @@ pub fn calls() -> Vec<Call> {
         Call::Ping,
         Call::Initialise,
         Call::Status,
+        Call::Load,
         Call::WatchMap { have: MapVersion::new(1) },
         Call::Mark(Mark {
             conversation: CONVERSATION,
@@ -207,6 +208,10 @@ pub fn answers() -> Vec<Answer> {
         Answer::ChangeMembership,
         Answer::Initialise { cluster: ClusterId::from_u128(1) },
         Answer::Status(Box::new(status)),
+        Answer::Load(Box::new(NodeLoad {
+            slots: vec![SlotLoad { slot: Slot::new(3), events_per_s: 0.25 }],
+            stores: vec![StoreLoad { store: StoreId::new(1), commits_per_s: 0.5, commit_ms: None, queued_bytes: 7 }],
+        })),
         Answer::Append(Appended {
             id: EVENT,
             seq: Seq::new(1),
