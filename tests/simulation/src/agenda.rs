@@ -122,7 +122,7 @@ pub enum Ask {
     Write(LaneKind, Token, Batch),
     Take(Vec<Wanted>),
     Unseal(Wanted),
-    LogAfter(Slot, EventId),
+    LogAfter(Slot, Epoch, EventId),
     Move(Chore),
 }
 

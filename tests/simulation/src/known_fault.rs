@@ -17,6 +17,9 @@ pub enum KnownFault {
     KeysLeftBehind,
     /// Partitions are dropped without a look at whose they are by now.
     LateDriverDrops,
+    /// An owner reads logs and rows without proving that it is the owner: once they have moved away, it finds nothing, and takes
+    /// that for the end of the log, or for a mailbox without rows.
+    ReadsNotFenced,
     /// A refused batch leaves its places taken in memory: the next messages get later ones.
     StaleSeq,
     /// An owner whose slot is sealed for long goes on writing, by its own clock.
@@ -24,13 +27,14 @@ pub enum KnownFault {
 }
 
 impl KnownFault {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AckBeforeCommit,
         Self::CursorBeforeDelivery,
         Self::EpochReused,
         Self::FenceByJoin,
         Self::KeysLeftBehind,
         Self::LateDriverDrops,
+        Self::ReadsNotFenced,
         Self::StaleSeq,
         Self::UnsealByTimeout,
     ];
@@ -43,6 +47,7 @@ impl KnownFault {
             Self::FenceByJoin => "fence-by-join",
             Self::KeysLeftBehind => "keys-left-behind",
             Self::LateDriverDrops => "late-driver-drops",
+            Self::ReadsNotFenced => "reads-not-fenced",
             Self::StaleSeq => "stale-seq",
             Self::UnsealByTimeout => "unseal-by-timeout",
         }

@@ -49,10 +49,11 @@ impl World {
                 }
                 Answer::Unknown
             }
-            Ask::LogAfter(slot, after) => {
+            Ask::LogAfter(slot, epoch, after) if store.may_read(by, *slot, *epoch) => {
                 let entries = store.partition(*slot).map(|partition| partition.entries_after(*after));
                 Answer::Page(entries.unwrap_or_default().into_iter().take(PAGE_ENTRIES).collect())
             }
+            Ask::LogAfter(..) => Answer::Unknown,
             Ask::Move(chore) => {
                 let (slots, done) = (chore.slots.clone(), self.chore(id, chore));
                 slots.iter().for_each(|slot| self.check_acked(*slot));

@@ -80,7 +80,7 @@ impl World {
     fn read(&mut self, at: Process, slot: Slot, purpose: Purpose, after: EventId) {
         let tail = self.process(at).and_then(|node| node.tails.get(&slot));
         if let Some((store, epoch)) = tail.map(|(store, tail)| (*store, tail.epoch())) {
-            self.ask(at, store, Ticket::Page { slot, epoch, purpose }, Ask::LogAfter(slot, after));
+            self.ask(at, store, Ticket::Page { slot, epoch, purpose }, Ask::LogAfter(slot, epoch, after));
         }
     }
 

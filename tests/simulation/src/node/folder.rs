@@ -18,7 +18,7 @@ use super::link::{Link, Next};
 use crate::{
     agenda::{Answer, Ask, Message, Ticket},
     network::Fate,
-    store::{Batch, Fence, FoldBatch, LaneKind, NotCommitted, Seal},
+    store::{Batch, FoldBatch, LaneKind, NotCommitted},
     world::{Process, World},
 };
 
@@ -80,7 +80,8 @@ impl Folder {
     }
 }
 
-type Changes = BTreeMap<(Slot, UserId, ConversationId), InboxRow>;
+type RowKey = (Slot, UserId, ConversationId);
+type Changes = BTreeMap<RowKey, InboxRow>;
 
 impl World {
     pub(super) fn take_delivery(
@@ -122,11 +123,10 @@ impl World {
         }
         let (mut jobs, mut changes) = (Vec::new(), Changes::new());
         for job in mem::take(&mut folder.waiting) {
-            if self.may_fold(at, store, &job) {
-                self.fold_job(at, store, &job, &mut changes);
+            if self.may_fold(at, store, &job) && self.fold_job(at, store, &job, &mut changes) {
                 jobs.push(job);
             } else {
-                self.fail(job.by, job.id);
+                self.give_back(at, store, &job);
             }
         }
         let slots: BTreeMap<Slot, Epoch> = jobs.iter().map(|job| (job.id.to, job.epoch)).collect();
@@ -149,41 +149,58 @@ impl World {
         is_open && !broken.contains(&stream)
     }
 
-    fn fold_job(&mut self, at: Process, store: StoreId, job: &Job, changes: &mut Changes) {
-        for item in &job.items {
-            for recipient in &item.recipients {
-                self.fold_entry(at, (store, job.id.to), recipient, &item.entry.entry, changes);
-            }
+    /// What follows on its stream has a hole.
+    fn give_back(&mut self, at: Process, store: StoreId, job: &Job) {
+        if let Some(folder) = self.folder(at, store) {
+            folder.broken.insert((job.id.from, job.id.to));
         }
+        self.fail(job.by, job.id);
     }
 
-    fn fold_entry(
+    /// False where its rows cannot be had.
+    fn fold_job(&mut self, at: Process, store: StoreId, job: &Job, changes: &mut Changes) -> bool {
+        job.items.iter().all(|item| {
+            let entry = &item.entry.entry;
+            item.recipients.iter().all(|recipient| {
+                let key = (job.id.to, recipient.user, conversation_of(entry));
+                let Some(row) = self.row(at, store, (key, job.epoch), changes) else { return false };
+                changes.extend(self.folded(row, recipient, entry).map(|row| (key, row)));
+                true
+            })
+        })
+    }
+
+    /// The row as this round has left it. `None` where it cannot be read.
+    fn row(
         &mut self,
         at: Process,
-        (store, slot): (StoreId, Slot),
+        store: StoreId,
+        (key, epoch): (RowKey, Epoch),
+        changes: &Changes,
+    ) -> Option<Option<InboxRow>> {
+        let remembered = self.folder(at, store).and_then(|folder| folder.rows.get(&key));
+        if let Some(row) = changes.get(&key).or(remembered) {
+            return Some(Some(row.clone()));
+        }
+        let (slot, user, conversation) = key;
+        let store = &self.stores[&store];
+        store.may_read(at, slot, epoch).then(|| store.partition(slot)?.inbox_row(user, conversation).cloned())
+    }
+
+    /// The row that the entry makes of it. `None` where that changes nothing.
+    fn folded(
+        &mut self,
+        row: Option<InboxRow>,
         &Recipient { user, membership }: &Recipient,
         entry: &DeliverEntry,
-        changes: &mut Changes,
-    ) {
-        let conversation = match entry {
-            DeliverEntry::Event(event) => event.record.conversation,
-            DeliverEntry::Standing(told) => told.conversation,
-        };
-        let key = (slot, user, conversation);
-        let remembered = self.folder(at, store).and_then(|folder| folder.rows.get(&key)).cloned();
-        let stored = || self.stores[&store].partition(slot)?.inbox_row(user, conversation).cloned();
-        let row = changes.get(&key).cloned().or(remembered).or_else(stored);
-        let changed = match entry {
+    ) -> Option<InboxRow> {
+        match entry {
             DeliverEntry::Event(event) => match fold(row.as_ref(), user, membership, &EventFacts::from(event)) {
                 Folded::Changed(row) => Some(row),
                 Folded::Unchanged => None,
-                // What is acknowledged is committed, and a stream is in order: fan-out has left something out. Unless
-                // this owner is deposed, and the rows that it looks for have moved away: then nothing of this is committed.
+                // What is acknowledged is committed, and a stream is in order: fan-out has left something out.
                 Folded::Gap { after } => {
-                    if self.is_fenced(at, store, slot) {
-                        return;
-                    }
-                    let seq = event.record.seq;
+                    let (seq, conversation) = (event.record.seq, event.record.conversation);
                     self.violate(Invariant::InboxIsTheFold, || {
                         format!("fan-out brought seq {seq} of {conversation} to {user}, who has had seq {after}")
                     });
@@ -193,15 +210,7 @@ impl World {
             DeliverEntry::Standing(told) => {
                 row.filter(|_| is_told(user, told)).and_then(|row| stand(&row, user, &told.standing))
             }
-        };
-        changes.extend(changed.map(|row| (key, row)));
-    }
-
-    /// Whether the slot is another owner's, or nobody's, as the store has it.
-    fn is_fenced(&mut self, at: Process, store: StoreId, slot: Slot) -> bool {
-        let epoch = self.process(at).and_then(|node| node.mailboxes.get(&slot)).map(|mailbox| mailbox.epoch);
-        let own = epoch.map(|epoch| Fence { epoch, owner: at, seal: Seal::Open });
-        self.stores[&store].fence(slot) != own
+        }
     }
 
     /// Memory holds what is committed, under the epoch at which the slot is open.
@@ -259,5 +268,12 @@ impl World {
             }
             Answer::Taken(_) | Answer::Page(_) | Answer::Move(_) => unreachable!("a folder asks for nothing of that"),
         }
+    }
+}
+
+fn conversation_of(entry: &DeliverEntry) -> ConversationId {
+    match entry {
+        DeliverEntry::Event(event) => event.record.conversation,
+        DeliverEntry::Standing(told) => told.conversation,
     }
 }

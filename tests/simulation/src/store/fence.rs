@@ -50,6 +50,12 @@ impl Store {
         if stale.is_empty() { Ok(()) } else { Err(NotCommitted::SlotsFenced(stale)) }
     }
 
+    /// Reads that decide something prove what writes prove, in the snapshot of what they read: where a slot has moved away,
+    /// there is nothing to be found, and that is not how it is.
+    pub fn may_read(&self, process: Process, slot: Slot, epoch: Epoch) -> bool {
+        self.has(KnownFault::ReadsNotFenced) || self.check_fence(process, &[(slot, epoch)]).is_ok()
+    }
+
     /// Whether the lane is the writer's from now on.
     pub fn open_lane(&mut self, writer: Writer) -> bool {
         let new = (writer.process.incarnation, writer.token);
