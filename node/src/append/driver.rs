@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::try_join3;
 use rand::Rng;
-use tertulia_shard_map::{Epoch, EventId, MessageNo, Slot};
+use tertulia_shard_map::{EventId, MessageNo, Slot};
 use tertulia_wire::cluster::{Answer, DeliverTyping, Refusal};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Committed, LaneInputs, Outlets, Request,
     backlog::{Backlog, Command},
+    cursors::Cursors,
     details::{Details, Wanted},
     draft::Draft,
     handle::{Control, Queued},
@@ -33,8 +34,6 @@ use crate::{
 const CURSOR_INTERVAL: Duration = Duration::from_millis(500);
 const REOPEN_BACKOFF_MIN: Duration = Duration::from_millis(50);
 const REOPEN_BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// The consumer whose cursor the lane writes.
-const MAILBOX: &str = "mailbox";
 
 #[derive(Debug, Clone, Copy)]
 pub struct LaneSettings {
@@ -60,7 +59,7 @@ struct Committer {
     lane: Lane,
     log: Log,
     backlog: Backlog,
-    cursors: HashMap<Slot, (Epoch, EventId)>,
+    cursors: Cursors,
     settler: Settler,
     outlets: Outlets,
 }
@@ -79,7 +78,7 @@ pub async fn run(
         lane,
         log: Log::new(settings.fanout_limit),
         backlog: Backlog::new(settings.batch_max),
-        cursors: HashMap::new(),
+        cursors: Cursors::default(),
         settler,
         outlets,
     };
@@ -149,7 +148,7 @@ impl Committer {
             Control::Cursor { slot, epoch, event } => {
                 cursors_waiting.fetch_sub(1, Ordering::Relaxed);
                 if self.log.epoch(slot) == Some(epoch) {
-                    self.cursors.insert(slot, (epoch, event));
+                    self.cursors.advance(slot, epoch, event);
                 }
             }
         }
@@ -157,7 +156,7 @@ impl Committer {
 
     fn close_slot(&mut self, slot: Slot) {
         self.log.close_slot(slot);
-        self.cursors.remove(&slot);
+        self.cursors.close(slot);
         for command in self.backlog.take_slot(slot) {
             self.answer(command, Err(Refusal::NotServing));
         }
@@ -185,7 +184,7 @@ impl Committer {
         let previous = self.positions(&pairs);
         let moment = Moment { now_ms: clock::unix_ms(), entropy: &mut entropy };
         let (decisions, mut draft) = self.log.assign(&pairs, &mut details, moment);
-        self.attach_cursors(&mut draft.batch);
+        self.cursors.go_with(&mut draft.batch);
 
         // What the conversations have no part in is answered at once; what must wait goes back to the front.
         let mut awaiting = Vec::with_capacity(commands.len());
@@ -276,24 +275,6 @@ impl Committer {
         commands.iter().filter_map(|&(slot, _)| Some((slot, self.log.last_entry(slot)?))).collect()
     }
 
-    fn attach_cursors(&mut self, batch: &mut AppendBatch) {
-        for (slot, (epoch, event)) in self.cursors.drain() {
-            if !batch.slots.iter().any(|&(s, _)| s == slot) {
-                batch.slots.push((slot, epoch));
-            }
-            batch.cursors.push((slot, MAILBOX, event));
-        }
-    }
-
-    /// Those of a batch that was not committed go with a later one. Fan-out tells each only once.
-    fn keep_cursors(&mut self, batch: &AppendBatch) {
-        for &(slot, _, event) in &batch.cursors {
-            if let Some(epoch) = self.log.epoch(slot) {
-                self.cursors.entry(slot).or_insert((epoch, event));
-            }
-        }
-    }
-
     async fn commit(
         &mut self,
         draft: Draft,
@@ -345,7 +326,7 @@ impl Committer {
             self.log.forget(batch);
             self.have_log_read(batch).await;
         }
-        self.keep_cursors(batch);
+        self.cursors.take_back(batch);
         match error {
             StoreError::SlotsFenced(slots) => {
                 tracing::info!(?slots, "deposed: slots belong to another owner or epoch");

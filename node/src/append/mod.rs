@@ -3,10 +3,11 @@
 //!
 //! Commands wait in a [`backlog`]. [`log`] decides each from memory (pure), with what [`details`] looked up for it, and
 //! gathers what is to be written in a [`draft`]; the [`driver`] reads and writes the store, answers, and hands on to
-//! fan-out.
+//! fan-out. How far that has come ([`cursors`]) goes back with later batches.
 
 mod backlog;
 mod conversation;
+mod cursors;
 mod details;
 mod draft;
 mod driver;
@@ -23,6 +24,7 @@ mod tests;
 use tertulia_shard_map::{Epoch, EventId, Slot};
 use tertulia_wire::cluster::DeliverTyping;
 
+pub use cursors::Cursors;
 pub use details::{Details, Wanted};
 pub use draft::Draft;
 pub use driver::{LaneSettings, run};

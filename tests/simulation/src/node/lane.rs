@@ -7,7 +7,7 @@ use std::{
 };
 
 use tertulia_node::{
-    append::{Committed, Decision, Details, Draft, Due, Log, Moment, Request, answer_duplicate, appended},
+    append::{Committed, Cursors, Decision, Details, Draft, Due, Log, Moment, Request, answer_duplicate, appended},
     entry::LogEntry,
     store::{AppendBatch, TakenSlot},
 };
@@ -31,7 +31,6 @@ const BATCH_MAX: usize = 4;
 const ATTEMPTS_MAX: u32 = 5;
 const FANOUT_LIMIT: u64 = 500;
 const CURSOR_INTERVAL: Span = Span::millis(100);
-const MAILBOX: &str = "mailbox";
 
 pub struct Lane {
     log: Log,
@@ -40,7 +39,7 @@ pub struct Lane {
     /// So many at the head were in a batch with a duplicate: they go again among themselves.
     settling: usize,
     controls: Vec<Control>,
-    cursors: BTreeMap<Slot, (Epoch, EventId)>,
+    cursors: Cursors,
     under_way: Option<UnderWay>,
 }
 
@@ -87,7 +86,7 @@ impl Default for Lane {
             backlog: VecDeque::new(),
             settling: 0,
             controls: Vec::new(),
-            cursors: BTreeMap::new(),
+            cursors: Cursors::default(),
             under_way: None,
         }
     }
@@ -110,7 +109,7 @@ impl Lane {
                 Control::Open(taken) => self.log.open_slot(&taken),
                 Control::Close(slot) => self.close_slot(slot),
                 Control::Cursor { slot, epoch, event } if self.log.epoch(slot) == Some(epoch) => {
-                    self.cursors.insert(slot, (epoch, event));
+                    self.cursors.advance(slot, epoch, event);
                 }
                 Control::Cursor { .. } => {}
             }
@@ -122,18 +121,9 @@ impl Lane {
         gone
     }
 
-    /// Those of a batch that was not committed go with a later one.
-    fn keep_cursors(&mut self, batch: &AppendBatch) {
-        for &(slot, _, event) in &batch.cursors {
-            if let Some(epoch) = self.log.epoch(slot) {
-                self.cursors.entry(slot).or_insert((epoch, event));
-            }
-        }
-    }
-
     fn close_slot(&mut self, slot: Slot) {
         self.log.close_slot(slot);
-        self.cursors.remove(&slot);
+        self.cursors.close(slot);
     }
 
     fn back(&mut self, commands: impl DoubleEndedIterator<Item = Command>) {
@@ -207,12 +197,7 @@ impl World {
         let mut entropy = || u128::from(dice.number());
         let (decisions, draft) = lane.log.assign(&pairs, &mut details, Moment { now_ms, entropy: &mut entropy });
         let Draft { mut batch, entries, .. } = draft;
-        for (slot, (epoch, event)) in mem::take(&mut lane.cursors) {
-            if !batch.slots.iter().any(|&(it, _)| it == slot) {
-                batch.slots.push((slot, epoch));
-            }
-            batch.cursors.push((slot, MAILBOX, event));
-        }
+        lane.cursors.go_with(&mut batch);
         let (mut awaiting, mut later, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
         for (command, decision) in commands.into_iter().zip(decisions) {
             match decision {
@@ -305,7 +290,7 @@ impl World {
             }
         }
         let Some(lane) = self.lane(at, store) else { return };
-        lane.keep_cursors(&batch);
+        lane.cursors.take_back(&batch);
         let commands: Vec<Command> = awaiting.into_iter().map(|(command, _)| command).collect();
         match why {
             NotCommitted::SlotsFenced(slots) => {
