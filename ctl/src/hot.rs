@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use tertulia_shard_map::{NodeId, ShardMap, Slot, StoreId};
 use tertulia_wire::cluster::NodeLoad;
 
-use crate::output;
+use crate::{nodes::Nodes, output};
 
 pub const HOT_FACTOR: f64 = 4.0;
 pub const HOT_EVENTS_PER_S: f64 = 10.0;
@@ -34,6 +34,12 @@ pub struct BusySlot {
 
 fn rounded<S: Serializer>(number: &f64, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(output::rounded(*number))
+}
+
+/// The newest map that any node has, and the rates that all nodes say.
+pub async fn map_and_rates(nodes: &Nodes) -> anyhow::Result<(Box<ShardMap>, Rates)> {
+    let (map, loads) = tokio::join!(nodes.newest_map(), nodes.loads());
+    Ok((map?, rates(&loads)))
 }
 
 /// What all nodes say together. A slot that changes hands may be told by both: the one that writes says more.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tertulia_runtime::config::Config;
 use tertulia_shard_map::{NodeId, ShardMap, StoreId};
 
-use crate::{OutputArgs, hot::rates, nodes::Nodes, output};
+use crate::{OutputArgs, hot::map_and_rates, nodes::Nodes, output};
 
 #[derive(Debug, Serialize)]
 struct SlotLine {
@@ -24,10 +24,9 @@ struct SlotLine {
 
 pub async fn run(config: &Config, args: &OutputArgs) -> anyhow::Result<()> {
     let nodes = Nodes::connect(config)?;
-    let map = nodes.newest_map().await;
-    let rates = rates(&nodes.loads().await);
+    let known = map_and_rates(&nodes).await;
     nodes.close().await;
-    let map = map?;
+    let (map, rates) = known?;
     let lines: Vec<SlotLine> = map
         .slots()
         .map(|(slot, entry)| SlotLine {
@@ -57,9 +56,11 @@ fn write_text(out: &mut dyn Write, map: &ShardMap, lines: &[SlotLine]) -> io::Re
         }
         let range = if first == index { format!("{index}") } else { format!("{first}-{index}") };
         let owner = line.owner.map_or_else(|| "nobody".to_owned(), |node| format!("node-{node}"));
-        let events: f64 = lines[first..=index].iter().filter_map(|line| line.events_per_s).sum();
+        // Of a range of which nobody says anything nothing is known: that is not 0.
+        let known: Vec<f64> = lines[first..=index].iter().filter_map(|line| line.events_per_s).collect();
+        let events = if known.is_empty() { "-".to_owned() } else { format!("{:.1}", known.iter().sum::<f64>()) };
         let (store, epoch) = (line.store, line.epoch);
-        writeln!(out, "{range:>12}   {owner:<10} store {store:<6} epoch {epoch:<6} {events:>9.1} events/s")?;
+        writeln!(out, "{range:>12}   {owner:<10} store {store:<6} epoch {epoch:<6} {events:>9} events/s")?;
         first = index + 1;
     }
     let mut owned: BTreeMap<Option<NodeId>, usize> = BTreeMap::new();

@@ -15,7 +15,7 @@ use tertulia_wire::cluster::{MembershipChange, NodeStatus};
 
 use crate::{
     OutputArgs,
-    hot::{BusySlot, hot_slots, rates},
+    hot::{BusySlot, hot_slots, map_and_rates},
     nodes::Nodes,
     output,
 };
@@ -116,10 +116,9 @@ pub async fn stores(config: &Config, args: &OutputArgs) -> anyhow::Result<()> {
 /// What should change; exit code 1 where something should.
 pub async fn plan_of(config: &Config, args: &OutputArgs) -> anyhow::Result<ExitCode> {
     let nodes = Nodes::connect(config)?;
-    let map = nodes.newest_map().await;
-    let rates = rates(&nodes.loads().await);
+    let known = map_and_rates(&nodes).await;
     nodes.close().await;
-    let map = map?;
+    let (map, rates) = known?;
     let (planned, hot) = (plan(&map), hot_slots(&map, &rates));
     print(args, &as_json(&planned, &hot), |out| {
         writeln!(out, "{planned}")?;

@@ -1,8 +1,8 @@
 //! What there is to see of a cluster at one moment, gathered from all nodes that answer.
 
 use serde::Serialize;
-use tertulia_shard_map::{ClusterId, MoveStep, NodeId, NodeState, ShardMap, StoreId, StoreState};
-use tertulia_wire::cluster::{NodeLoad, NodeStatus};
+use tertulia_shard_map::{ClusterId, NodeEntry, NodeId, NodeState, ShardMap, StoreEntry, StoreId, StoreState};
+use tertulia_wire::cluster::{NodeLoad, NodeStatus, StoreLoad};
 
 use crate::{
     hot::{BusySlot, Rates, busy_slots, rates},
@@ -82,7 +82,7 @@ pub struct MoveLine {
     pub from_store: StoreId,
     pub to_store: StoreId,
     pub slots: usize,
-    pub step: &'static str,
+    pub step: String,
 }
 
 /// All that is known. An error where no node has a map.
@@ -95,7 +95,8 @@ pub async fn observe(nodes: &Nodes) -> anyhow::Result<View> {
 impl View {
     fn new(map: &ShardMap, statuses: &[NodeStatus], loads: &[(NodeId, NodeLoad)]) -> Self {
         let rates = rates(loads);
-        let nodes: Vec<NodeLine> = map.nodes().map(|(node, _)| node_line(map, node, statuses, loads)).collect();
+        let line = |(node, entry)| node_line(map, node, entry, statuses, loads);
+        let nodes: Vec<NodeLine> = map.nodes().map(line).collect();
         let mut busy_slots = busy_slots(map, &rates);
         busy_slots.truncate(BUSY_SLOTS_MAX);
         Self {
@@ -107,23 +108,28 @@ impl View {
             sessions: statuses.iter().map(|status| status.sessions).sum(),
             events_per_s: rounded(rates.values().sum()),
             nodes,
-            stores: map.stores().map(|(store, _)| store_line(map, store, &rates, loads)).collect(),
+            stores: map.stores().map(|(store, entry)| store_line(map, store, entry, &rates, loads)).collect(),
             moves: moves(map),
             busy_slots,
         }
     }
 }
 
-fn node_line(map: &ShardMap, node: NodeId, statuses: &[NodeStatus], loads: &[(NodeId, NodeLoad)]) -> NodeLine {
+fn node_line(
+    map: &ShardMap,
+    node: NodeId,
+    entry: &NodeEntry,
+    statuses: &[NodeStatus],
+    loads: &[(NodeId, NodeLoad)],
+) -> NodeLine {
     let status = statuses.iter().find(|status| status.node == node);
     let load = loads.iter().find(|(id, _)| *id == node).map(|(_, load)| load);
-    let is_draining = map.node(node).is_some_and(|entry| entry.state == NodeState::Draining);
     NodeLine {
         node,
-        state: match (status, is_draining) {
+        state: match (status, entry.state) {
             (None, _) => Presence::Absent,
-            (Some(_), true) => Presence::Draining,
-            (Some(_), false) => Presence::Up,
+            (Some(_), NodeState::Draining) => Presence::Draining,
+            (Some(_), NodeState::Active) => Presence::Up,
         },
         slots_owned: map.owned_by(node).count(),
         slots_serving: status.map(|status| status.slots_serving),
@@ -134,16 +140,21 @@ fn node_line(map: &ShardMap, node: NodeId, statuses: &[NodeStatus], loads: &[(No
     }
 }
 
-fn store_line(map: &ShardMap, store: StoreId, rates: &Rates, loads: &[(NodeId, NodeLoad)]) -> StoreLine {
-    let entry = map.store(store);
+fn store_line(
+    map: &ShardMap,
+    store: StoreId,
+    entry: &StoreEntry,
+    rates: &Rates,
+    loads: &[(NodeId, NodeLoad)],
+) -> StoreLine {
     let of_nodes: Vec<_> =
         loads.iter().flat_map(|(_, load)| &load.stores).filter(|it| it.store == store).copied().collect();
     StoreLine {
         store,
-        name: entry.map(|entry| entry.name.clone()).unwrap_or_default(),
-        state: match entry.map(|entry| entry.state) {
-            Some(StoreState::Draining) => "draining",
-            Some(StoreState::Active) | None => "active",
+        name: entry.name.clone(),
+        state: match entry.state {
+            StoreState::Draining => "draining",
+            StoreState::Active => "active",
         },
         slots: map.held_by(store).count(),
         events_per_s: rounded(map.held_by(store).filter_map(|(slot, _)| rates.get(&slot)).sum()),
@@ -153,35 +164,29 @@ fn store_line(map: &ShardMap, store: StoreId, rates: &Rates, loads: &[(NodeId, N
 }
 
 /// Each counts as often as it commits.
-fn mean_commit_ms(loads: &[tertulia_wire::cluster::StoreLoad]) -> Option<f64> {
+fn mean_commit_ms(loads: &[StoreLoad]) -> Option<f64> {
     let commits: f64 = loads.iter().filter(|load| load.commit_ms.is_some()).map(|load| load.commits_per_s).sum();
     let ms: f64 = loads.iter().filter_map(|load| Some(load.commit_ms? * load.commits_per_s)).sum();
     (commits > 0.0).then(|| rounded(ms / commits))
 }
 
 fn moves(map: &ShardMap) -> Vec<MoveLine> {
-    let line = |(id, entry): (tertulia_shard_map::MoveId, &tertulia_shard_map::MoveEntry)| MoveLine {
+    let lines = map.moves().map(|(id, entry)| MoveLine {
         id: id.get(),
         from_store: entry.source,
         to_store: entry.target,
         slots: entry.slots.len(),
-        step: match entry.step {
-            MoveStep::Copying => "copying",
-            MoveStep::Sealed => "sealed",
-            MoveStep::Flipped => "flipped",
-            MoveStep::Aborted(_) => "aborted",
-        },
-    };
-    map.moves().map(line).collect()
+        step: entry.step.to_string(),
+    });
+    lines.collect()
 }
 
-/// By node, for the tests of what is shown.
 #[cfg(test)]
 pub mod tests {
     use tertulia_shard_map::{
-        Change, EventId, MapVersion, MovingSlot, NewMove, NewNode, NewStore, Slot, SlotCount, Weight, apply,
+        Change, MapVersion, MovingSlot, NewMove, NewNode, NewStore, Slot, SlotCount, Weight, apply,
     };
-    use tertulia_wire::cluster::{SlotLoad, StoreLoad};
+    use tertulia_wire::cluster::SlotLoad;
 
     use super::*;
 
@@ -226,7 +231,7 @@ pub mod tests {
             weight: Weight::default(),
         };
         let genesis = Change::Genesis {
-            cluster: ClusterId::from_u128(EventId::from_u128(7).to_u128()),
+            cluster: ClusterId::from_u128(7),
             slots: SlotCount::try_from(64).unwrap(),
             stores: vec![store(1), store(2)],
             nodes: vec![node(1), node(2), node(3)],
@@ -252,7 +257,7 @@ pub mod tests {
         assert_eq!((view.nodes[2].state, view.nodes[2].events_per_s), (Presence::Absent, None));
         assert_eq!(view.stores.iter().map(|store| store.slots).sum::<usize>(), 64);
         assert_eq!(view.stores[1].commit_ms, Some(4.0));
-        assert_eq!((view.moves.len(), view.moves[0].slots, view.moves[0].step), (1, 2, "copying"));
+        assert_eq!((view.moves.len(), view.moves[0].slots, view.moves[0].step.as_str()), (1, 2, "copying"));
         let hottest = view.busy_slots[0];
         assert_eq!((hottest.slot, hottest.hot), (Slot::new(0), true));
         assert!(view.busy_slots[1..].iter().all(|slot| !slot.hot));
