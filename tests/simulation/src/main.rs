@@ -27,8 +27,10 @@ struct Arguments {
 
 fn parse_range(text: &str) -> Result<Range<u64>, String> {
     let (first, end) = text.split_once("..").ok_or("want A..B")?;
-    let number = |text: &str| text.parse().map_err(|_| "want two whole numbers");
-    Ok(number(first)?..number(end)?)
+    let number = |text: &str| text.parse::<u64>().map_err(|_| "want two whole numbers");
+    let range = number(first)?..number(end)?;
+    // No seed fails where there is none.
+    if range.is_empty() { Err("want A below B".to_owned()) } else { Ok(range) }
 }
 
 fn main() -> ExitCode {
@@ -43,11 +45,12 @@ fn main() -> ExitCode {
         let report = run(options(seed, Keep::Nothing));
         all += report.figures;
         if !report.violations.is_empty() {
-            println!("seed {seed} fails, after {} seeds and {:.1?}", seed - arguments.seeds.start, started.elapsed());
+            let tried = seed - arguments.seeds.start + 1;
+            println!("seed {seed} fails, the last of {tried}, after {:.1?}", started.elapsed());
             return show(options(seed, Keep::Everything));
         }
     }
-    let seeds = arguments.seeds.end.saturating_sub(arguments.seeds.start);
+    let seeds = arguments.seeds.end - arguments.seeds.start;
     println!("{seeds} seeds hold, in {:.1?}: {all}", started.elapsed());
     ExitCode::SUCCESS
 }
