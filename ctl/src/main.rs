@@ -12,6 +12,7 @@ mod init;
 mod map;
 mod members;
 mod membership;
+mod moves;
 mod nodes;
 mod output;
 mod status;
@@ -58,6 +59,14 @@ enum Command {
     Weight(membership::WeightArgs),
     /// Remove a drained node for good
     Remove(membership::RemoveArgs),
+    /// Move slots to another store, while they are served; exit code 1 where that was aborted
+    Move(moves::MoveArgs),
+    /// Move between stores what the plan says, some slots at a time; exit code 1 where that was aborted
+    Rebalance(moves::RebalanceArgs),
+    /// The moves that are under way, and how far they are
+    Moves(OutputArgs),
+    /// Abort a move that is not flipped yet: its slots stay where they are
+    Abort(moves::AbortArgs),
     /// Who agrees on the shard map
     #[command(subcommand)]
     Raft(members::RaftCommand),
@@ -102,6 +111,10 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         Command::Drain(args) => membership::drain(config, &args).await?,
         Command::Weight(args) => membership::weigh(config, &args).await?,
         Command::Remove(args) => membership::remove(config, &args).await?,
+        Command::Move(args) => return moves::move_slots(config, &args).await,
+        Command::Rebalance(args) => return moves::rebalance(config, &args).await,
+        Command::Moves(output) => moves::list(config, &output).await?,
+        Command::Abort(args) => moves::abort(config, &args).await?,
         Command::Raft(command) => return members::raft(config, &command).await,
         Command::Pki => make_pki(config)?,
         Command::Token(args) => {

@@ -130,7 +130,7 @@ pub async fn remove(config: &Config, args: &RemoveArgs) -> anyhow::Result<()> {
     .await
 }
 
-async fn with_nodes<T>(config: &Config, work: impl AsyncFnOnce(&Nodes) -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub async fn with_nodes<T>(config: &Config, work: impl AsyncFnOnce(&Nodes) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let nodes = Nodes::connect(config)?;
     let outcome = work(&nodes).await;
     nodes.close().await;

@@ -12,7 +12,7 @@ use tertulia_runtime::{
     tls::Identity,
 };
 use tertulia_shard_map::{Change, ChangeRefused, MapVersion, NodeId, ShardMap};
-use tertulia_wire::cluster::{Answer, Call, MembershipChange, NodeLoad, NodeStatus, Refusal};
+use tertulia_wire::cluster::{Answer, Call, MembershipChange, MoveProgress, NodeLoad, NodeStatus, Refusal};
 use tokio::time::{Instant, sleep};
 
 /// A node answers from memory; what takes longer than this does not work.
@@ -123,6 +123,14 @@ impl Nodes {
     pub async fn change_membership(&self, change: MembershipChange) -> anyhow::Result<()> {
         self.ask_the_leader(Call::ChangeMembership(change), MEMBERSHIP_LIMIT).await?;
         Ok(())
+    }
+
+    /// How far the moves are, of whoever drives them.
+    pub async fn moves(&self) -> anyhow::Result<Vec<MoveProgress>> {
+        match self.ask_the_leader(Call::Moves, CALL_LIMIT).await? {
+            Answer::Moves(moves) => Ok(moves),
+            _ => bail!("the leader answers as if it were another call"),
+        }
     }
 
     /// Makes the call to whichever node leads, looking for one for some seconds.

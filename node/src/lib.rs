@@ -3,7 +3,8 @@
 //!
 //! A request's way through the modules: [`service`] takes a call off the wire and finds the slot in [`slots`];
 //! [`append`] commits events in groups; [`fanout`] tails the committed log and sends it to the mailboxes of the members;
-//! [`mailbox`] pushes to attached sessions and folds inbox rows. [`controller`] watches who is alive and gives slots to others. All SQL is in
+//! [`mailbox`] pushes to attached sessions and folds inbox rows. [`controller`] watches who is alive and gives slots to others; [`moves`] takes
+//! slots from one store to another. All SQL is in
 //! [`store`]; all of openraft in [`raft`].
 
 pub mod admin;
@@ -17,6 +18,7 @@ mod known_faults;
 mod load;
 pub mod mailbox;
 mod metrics;
+mod moves;
 pub mod peers;
 pub mod process;
 pub mod raft;

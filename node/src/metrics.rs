@@ -18,6 +18,9 @@ pub const SLOTS_OWNED: &str = "tertulia_node_slots_owned";
 pub const SLOTS_SERVING: &str = "tertulia_node_slots_serving";
 pub const NODES_ABSENT: &str = "tertulia_node_nodes_absent";
 pub const SLOTS_REASSIGNED_TOTAL: &str = "tertulia_node_slots_reassigned_total";
+pub const SLOTS_MOVED_TOTAL: &str = "tertulia_node_slots_moved_total";
+pub const MOVES_ABORTED_TOTAL: &str = "tertulia_node_moves_aborted_total";
+pub const MOVE_SEALED_SECONDS: &str = "tertulia_node_move_sealed_seconds";
 
 /// Gives every metric its description, for the scraper.
 pub fn describe() {
@@ -48,5 +51,8 @@ pub fn describe() {
         Unit::Count,
         "Slots to which this node, leading, has given another owner, by why: take-over or balance"
     );
+    describe_counter!(SLOTS_MOVED_TOTAL, Unit::Count, "Slots that this node, leading, has moved to another store");
+    describe_counter!(MOVES_ABORTED_TOTAL, Unit::Count, "Moves that this node, leading, has given up");
+    describe_histogram!(MOVE_SEALED_SECONDS, Unit::Seconds, "For how long the slots of a move took no writes");
     describe_gauge!(SLOTS_SERVING, Unit::Count, "Slots that this node has taken over in their store, and serves");
 }

@@ -22,6 +22,7 @@ use crate::{
     load::Meter,
     mailbox::{self, FolderSettings, MailboxParts},
     metrics,
+    moves::{Mover, Progresses},
     peers::Peers,
     raft::{self, Raft, RaftConfig},
     service::{self, Load, NodeService, Parts},
@@ -129,6 +130,15 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
     supervisor.spawn(TaskSpec::fatal("heartbeats"), controller.clone().beat(token.clone()));
     supervisor.spawn(TaskSpec::fatal("controller"), controller.clone().run(token.clone()));
 
+    let progresses = Progresses::default();
+    let mover = Mover {
+        raft: raft.clone(),
+        stores: stores.clone(),
+        bytes_per_second: tuning.move_bytes_per_second,
+        progresses: progresses.clone(),
+    };
+    supervisor.spawn(TaskSpec::fatal("moves"), mover.run(token.clone()));
+
     let parts = Parts {
         node,
         config: config.clone(),
@@ -141,6 +151,7 @@ pub async fn run(start: Start) -> anyhow::Result<ExitReason> {
         stores,
         pulses,
         load,
+        moves: progresses,
     };
     let service = NodeService::new(parts);
     supervisor.spawn(TaskSpec::fatal("map watchers").abort_last(), service.push_maps());

@@ -147,7 +147,8 @@ impl Keeper {
         prepared: &mut HashSet<StoreId>,
     ) -> anyhow::Result<bool> {
         let mut wanted = HashMap::new();
-        for (slot, _) in map.owned_by(self.writer.node) {
+        // Sealed ones take no writes, in neither store, and the move's driver has the fence.
+        for (slot, _) in map.owned_by(self.writer.node).filter(|(_, entry)| entry.sealed_by.is_none()) {
             if let Some(owner) = map.owner(slot)
                 && owner.incarnation == self.writer.incarnation
             {

@@ -310,7 +310,7 @@ impl Driver {
                     let read = async move {
                         // Never closed: at worst the read goes out of turn.
                         let _turn = turn.acquire().await;
-                        let page = store.log_page(slot, after, PAGE_ENTRIES).await;
+                        let page = store.log_page(slot, epoch, after, PAGE_ENTRIES).await;
                         Done::Read { slot, epoch, purpose, page }
                     };
                     self.under_way.push(read.boxed());

@@ -43,7 +43,7 @@ pub const fn place(call: &Call) -> (Callers, Part) {
         Call::Ping | Call::WatchMap { .. } | Call::Status => (EVERYBODY, Part::Cluster),
         Call::Raft(_) | Call::Heartbeat { .. } => (NODES, Part::Cluster),
         Call::Propose(_) => (NODES_AND_OPERATORS, Part::Cluster),
-        Call::ChangeMembership(_) | Call::Initialise | Call::Load => (OPERATORS, Part::Cluster),
+        Call::ChangeMembership(_) | Call::Initialise | Call::Load | Call::Moves => (OPERATORS, Part::Cluster),
         Call::Append(_)
         | Call::Mark(_)
         | Call::Block(_)

@@ -35,8 +35,9 @@ use crate::{
     fanout::FanoutHandle,
     load::Meter,
     mailbox::MailboxHandle,
+    moves::Progresses,
     peers::Peers,
-    raft::Raft,
+    raft::{Leadership, Raft},
     slots::{Lanes, Serving, SlotTable},
     store::{Store, StoreError},
 };
@@ -68,6 +69,7 @@ struct Shared {
     stores: Arc<BTreeMap<StoreId, Store>>,
     pulses: Pulses,
     load: Load,
+    moves: Progresses,
     map: watch::Receiver<Option<Arc<ShardMap>>>,
     reads: Arc<Semaphore>,
     node_reads: Arc<Semaphore>,
@@ -86,6 +88,7 @@ pub struct Parts {
     pub stores: Arc<BTreeMap<StoreId, Store>>,
     pub pulses: Pulses,
     pub load: Load,
+    pub moves: Progresses,
 }
 
 /// What there is to tell of how busy the node is.
@@ -96,7 +99,7 @@ pub struct Load {
 
 impl NodeService {
     pub fn new(parts: Parts) -> Self {
-        let Parts { node, config, raft, table, lanes, mailboxes, fanout, peers, stores, pulses, load } = parts;
+        let Parts { node, config, raft, table, lanes, mailboxes, fanout, peers, stores, pulses, load, moves } = parts;
         let map = raft.map();
         let shared = Shared {
             node,
@@ -110,6 +113,7 @@ impl NodeService {
             stores,
             pulses,
             load,
+            moves,
             map,
             reads: Arc::new(Semaphore::new(READS_MAX)),
             node_reads: Arc::new(Semaphore::new(NODE_READS_MAX)),
@@ -234,10 +238,6 @@ impl NodeService {
                 self.shared.pulses.heard(node, is_stopping, Instant::now());
                 reply.send(Answer::Heartbeat);
             }
-            // Nothing seals, copies or cleans up yet: a move that began could not go on.
-            Call::Propose(change) if matches!(*change, Change::BeginMove(_)) => {
-                reply.refuse(Refusal::Invalid("this version moves no slots between stores".into()));
-            }
             Call::Propose(change) => {
                 let raft = self.shared.raft.clone();
                 self.spawn(trace, async move {
@@ -261,6 +261,7 @@ impl NodeService {
                 self.spawn(trace, async move { reply.send(initialise(&shared).await.unwrap_or_else(Answer::Refused)) });
             }
             Call::Status => reply.send(Answer::Status(Box::new(self.shared.status()))),
+            Call::Moves => reply.send(self.shared.moves().unwrap_or_else(Answer::Refused)),
             Call::Load => reply.send(Answer::Load(Box::new(self.shared.load()))),
             _ => reply.refuse(Refusal::Internal),
         }
@@ -317,6 +318,14 @@ impl Shared {
             slots_owned: map.as_ref().map_or(0, |map| map.owned_by(self.node).count() as u32),
             slots_serving: self.table.len() as u32,
             sessions: self.mailboxes.sessions(),
+        }
+    }
+
+    fn moves(&self) -> Result<Answer, Refusal> {
+        match *self.raft.leadership().borrow() {
+            Leadership::Leading { .. } => Ok(Answer::Moves(self.moves.all())),
+            Leadership::Following { leader, .. } => Err(Refusal::NotLeader { leader: Some(leader) }),
+            Leadership::Unknown => Err(Refusal::NotLeader { leader: None }),
         }
     }
 

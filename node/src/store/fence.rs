@@ -73,7 +73,7 @@ impl Store {
         rows.iter().map(|row| slot_from_column(row.try_get(0)?)).collect()
     }
 
-    async fn end_old_backends(&self, client: &Client, wanted: &[(Slot, Epoch)]) -> Result<(), StoreError> {
+    pub(super) async fn end_old_backends(&self, client: &Client, wanted: &[(Slot, Epoch)]) -> Result<(), StoreError> {
         let slots: Vec<i32> = wanted.iter().map(|&(slot, _)| slot_column(slot)).collect();
         for row in client.query(OLD_OWNERS, &[&slots]).await? {
             let node: i64 = row.try_get(0)?;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tertulia_shard_map::{ConversationId, DirectPair, EventId, MessageNo, Seq, Slot, UserId};
+use tertulia_shard_map::{ConversationId, DirectPair, Epoch, EventId, MessageNo, Seq, Slot, UserId};
 use tertulia_wire::{
     EventKind, EventRecord, GroupBody, Role,
     cluster::{
@@ -70,9 +70,20 @@ struct Found {
 }
 
 impl Store {
-    /// Entries of a slot's log after `after`, in order; fewer than `limit` where that is its end.
-    pub async fn log_page(&self, slot: Slot, after: EventId, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
-        let reading = self.read_log(slot, after, limit);
+    /// Entries of a slot's log after `after`, in order; fewer than `limit` where that is its end. Only for the slot's owner:
+    /// where the slot has left the store, its partitions there are empty.
+    pub async fn log_page(
+        &self,
+        slot: Slot,
+        epoch: Epoch,
+        after: EventId,
+        limit: u32,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        let reading = async {
+            let page = self.read_log(slot, after, limit).await?;
+            // After it: who is the owner at this epoch now was it when the page was read.
+            if self.owned(&[(slot, epoch)]).await?.is_empty() { Err(StoreError::NotOwner) } else { Ok(page) }
+        };
         tokio::time::timeout(LOG_READ_TIMEOUT, reading).await.map_err(|_| StoreError::Unavailable(None))?
     }
 

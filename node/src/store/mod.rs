@@ -14,6 +14,7 @@ mod inbox;
 mod lane;
 mod log;
 mod look_up;
+mod moves;
 mod profiles;
 mod record;
 mod schema;
@@ -36,6 +37,7 @@ pub use lane::{
     WrittenReaction, WrittenStanding,
 };
 pub use log::both;
+pub use moves::{Copied, Differing, Drained, Filling, Mark, MoveEnd, Position, ReplicationLag};
 pub use profiles::{NameFrom, StoredProfile};
 
 /// A statement that takes longer is cancelled by Postgres; its outcome is then known: not committed.
@@ -64,6 +66,9 @@ pub enum StoreError {
     /// An event of the batch is a duplicate or its seq stale. Nothing of the batch was written.
     #[error("a duplicate or a stale seq in the batch")]
     Duplicate,
+    /// The partitions are another move's, or another filling's, or closed, or somebody's who serves them.
+    #[error("the partitions are not this filling's: {0}")]
+    FillRefused(String),
     /// The reader is not the owner of the slot at this epoch.
     #[error("not the owner of the slot at this epoch")]
     NotOwner,
@@ -93,6 +98,7 @@ impl From<tokio_postgres::Error> for StoreError {
             "TT003" => Self::SlotsFenced(
                 db.detail().unwrap_or_default().split(',').filter_map(|s| s.parse().ok().map(Slot::new)).collect(),
             ),
+            "TT004" => Self::FillRefused(db.message().to_owned()),
             // Shutdown, crash and recovery of Postgres, and a terminated backend: the outcome is open.
             code if code.starts_with("08") || code.starts_with("57P") || code == "40003" => {
                 Self::Unavailable(Some(error))

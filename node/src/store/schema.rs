@@ -1,6 +1,7 @@
 //! Migrations, the store's stamp, and the partitions of slots.
 
 use tertulia_shard_map::Slot;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{Stamp, Store, StoreError, column, slot_column};
@@ -18,6 +19,7 @@ const PATIENTLY: &str = "SET statement_timeout = '60s'";
 const LOCK: &str = "SELECT pg_advisory_lock($1)";
 const STAMP: &str =
     "INSERT INTO store_identity (cluster_id, store_id, slots) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+const UNLOCK: &str = "SELECT pg_advisory_unlock($1)";
 const READ_STAMP: &str = "SELECT cluster_id, store_id, slots FROM store_identity";
 /// By primary key of slot_fence.
 const MISSING_SLOTS: &str = "SELECT want.slot FROM unnest($1::int[]) AS want (slot) \
@@ -30,7 +32,7 @@ impl Store {
         // The advisory lock lives as long as this connection.
         let mut client = self.connect("schema").await?;
         client.batch_execute(PATIENTLY).await?;
-        client.execute(LOCK, &[&SCHEMA_LOCK]).await?;
+        self.lock_schema(&client).await?;
         embedded::migrations::runner().run_async(&mut client).await.map_err(StoreError::Migration)?;
 
         if KnownFault::FenceByJoin.is_on() {
@@ -58,12 +60,23 @@ impl Store {
         }
         let client = self.connect("schema").await?;
         client.batch_execute(PATIENTLY).await?;
-        client.execute(LOCK, &[&SCHEMA_LOCK]).await?;
+        self.lock_schema(&client).await?;
         let create = client.prepare(CREATE_SLOT).await?;
         // Autocommit, one slot each: a crash in between leaves whole slots and missing slots, nothing half-made.
         for row in client.query(MISSING_SLOTS, &[&wanted]).await? {
             client.execute(&create, &[&row.try_get::<_, i32>(0)?]).await?;
         }
+        Ok(())
+    }
+
+    /// One at a time makes, attaches, detaches or drops partitions. Held by the connection, until it ends or unlocks.
+    pub(super) async fn lock_schema(&self, client: &Client) -> Result<(), StoreError> {
+        client.execute(LOCK, &[&SCHEMA_LOCK]).await?;
+        Ok(())
+    }
+
+    pub(super) async fn unlock_schema(&self, client: &Client) -> Result<(), StoreError> {
+        client.execute(UNLOCK, &[&SCHEMA_LOCK]).await?;
         Ok(())
     }
 

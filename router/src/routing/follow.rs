@@ -112,7 +112,7 @@ impl Follower {
     ) -> Self {
         let follower = Self { routes, endpoint, inbox, offers, supervisor, foreign_logged: None };
         let clients = seeds.into_iter().map(|seed| (seed.node, follower.connect(seed.node, seed.address))).collect();
-        follower.routes.publish(Table { map: None, clients });
+        follower.routes.publish(Table::new(None, clients));
         follower
     }
 
@@ -206,7 +206,7 @@ impl Follower {
         }
         tracing::debug!(version = %map.version(), nodes = clients.len(), "new shard map");
         metrics::gauge!(MAP_VERSION).set(map.version().get() as f64);
-        self.routes.publish(Table { map: Some(map), clients });
+        self.routes.publish(Table::new(Some(map), clients));
     }
 
     fn connect(&self, node: NodeId, address: String) -> Client {

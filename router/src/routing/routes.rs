@@ -63,13 +63,24 @@ pub struct Health {
     pub slots_without_owner: usize,
 }
 
-#[derive(Default)]
 pub(super) struct Table {
-    pub map: Option<Arc<ShardMap>>,
+    map: Option<Arc<ShardMap>>,
+    /// Since when it is the map.
+    since: Instant,
     pub clients: BTreeMap<NodeId, Client>,
 }
 
+impl Default for Table {
+    fn default() -> Self {
+        Self::new(None, BTreeMap::new())
+    }
+}
+
 impl Table {
+    pub fn new(map: Option<Arc<ShardMap>>, clients: BTreeMap<NodeId, Client>) -> Self {
+        Self { map, since: Instant::now(), clients }
+    }
+
     fn owner(&self, key: Key) -> Result<(&Client, Slot, Attachment), HoldReason> {
         let map = self.map.as_ref().ok_or(HoldReason::NoMap)?;
         let slot = key.slot(map);
@@ -241,10 +252,14 @@ impl Routes {
     }
 
     /// Waits for the backoff after `failures` failed attempts, or shorter: until the key has another target, and never past
-    /// `deadline`.
+    /// `deadline`. Under a new map the backoff begins anew: an owner that it names may be serving in a moment, however long
+    /// the last one was not.
     pub async fn wait_to_retry(&self, key: Key, failures: u32, deadline: Instant) {
-        let known = self.table.load().attachment(key);
-        let wait: Duration = backoff(failures, rand::random());
+        let (known, since) = {
+            let table = self.table.load();
+            (table.attachment(key), table.since)
+        };
+        let wait: Duration = backoff(failures, rand::random()).min(since.elapsed().max(backoff(1, rand::random())));
         let left = deadline.saturating_duration_since(Instant::now());
         tokio::select! {
             () = sleep(wait.min(left)) => {}

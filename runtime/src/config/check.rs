@@ -75,6 +75,7 @@ impl Config {
         check.range("node.fold_interval_ms", node.fold_interval_ms, 0..=10_000)?;
         check.range("node.pool_size", node.pool_size, 1..=256)?;
         check.range("node.node_timeout_ms", node.node_timeout_ms, 200..=600_000)?;
+        check.range("node.move_bytes_per_second", node.move_bytes_per_second, 65_536..=17_179_869_184)?;
         check.range("node.raft_heartbeat_ms", node.raft_heartbeat_ms, 10..=10_000)?;
         // An election during two missed heartbeats would be a false alarm.
         check.range("node.raft_election_min_ms", node.raft_election_min_ms, node.raft_heartbeat_ms * 2..=60_000)?;

@@ -128,6 +128,8 @@ pub struct NodeTuning {
     pub pool_size: usize,
     /// A node that the others have not heard for this long loses its slots to them.
     pub node_timeout_ms: u64,
+    /// What one live move copies in a second, so that the stores have time for their owners.
+    pub move_bytes_per_second: u64,
     pub raft_heartbeat_ms: u64,
     /// An election starts at a random time between these two without a heartbeat.
     pub raft_election_min_ms: u64,
@@ -147,6 +149,7 @@ impl Default for NodeTuning {
             fold_interval_ms: 200,
             pool_size: 4,
             node_timeout_ms: 600,
+            move_bytes_per_second: 32 * 1024 * 1024,
             raft_heartbeat_ms: 50,
             raft_election_min_ms: 150,
             raft_election_max_ms: 300,

@@ -69,6 +69,7 @@ call_kinds! {
     Heartbeat: Call::Heartbeat { .. } => "heartbeat",
     Heads: Call::Heads(_) => "heads",
     Load: Call::Load => "load",
+    Moves: Call::Moves => "moves",
 }
 
 /// How a call ended.

@@ -21,6 +21,7 @@ wal_level = logical
 max_wal_senders = 16
 max_replication_slots = 16
 max_worker_processes = 24
+max_logical_replication_workers = 12
 max_connections = 120
 max_locks_per_transaction = 512
 shared_buffers = 64MB

@@ -7,12 +7,14 @@ mod codec;
 mod conversation;
 mod delivery;
 mod mailbox;
+mod moves;
 mod rpc;
 
 pub use codec::{CodecError, decode_frame, encode_frame};
 pub use conversation::*;
 pub use delivery::*;
 pub use mailbox::*;
+pub use moves::*;
 pub use rpc::*;
 
 /// Protocol versions that this build speaks, the newest first, as ALPN names.

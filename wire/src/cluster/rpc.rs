@@ -37,6 +37,8 @@ pub enum Call {
     Status,
     /// How busy the node is. From an operator.
     Load,
+    /// How far the moves are. Of the Raft leader, which drives them; from an operator.
+    Moves,
 
     // To the owner of the conversation's slot, from routers.
     Append(Box<Append>),
@@ -104,6 +106,7 @@ pub enum Answer {
     },
     Status(Box<NodeStatus>),
     Load(Box<NodeLoad>),
+    Moves(Vec<MoveProgress>),
     Append(Appended),
     Mark(Marked),
     Block,

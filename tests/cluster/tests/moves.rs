@@ -1,0 +1,114 @@
+//! Slots move between stores while people chat, and nobody notices.
+
+mod chatting;
+
+use std::{collections::BTreeSet, process::Output, sync::Arc, time::Duration};
+
+use chatting::Chatting;
+use tertulia_test_support::{Cluster, Member, eventually};
+
+const SLOTS: u32 = 32;
+
+async fn cluster() -> Arc<Cluster> {
+    Arc::new(Cluster::builder().nodes(3).stores(2).slots(SLOTS).start().await)
+}
+
+/// Without keeping this thread from what others do.
+async fn ctl(cluster: &Arc<Cluster>, arguments: &[&str]) -> Output {
+    let (cluster, arguments) = (cluster.clone(), arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let run = move || cluster.ctl(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(run).await.expect("the command runs")
+}
+
+fn succeeded(output: &Output) -> String {
+    let (out, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{complaints}");
+    out.into_owned()
+}
+
+/// By store, as the map has them.
+async fn slots_of(cluster: &Arc<Cluster>, store: u64) -> BTreeSet<u64> {
+    let map: serde_json::Value =
+        serde_json::from_str(&succeeded(&ctl(cluster, &["map", "--json"]).await)).expect("JSON");
+    let slots = map["slots"].as_array().expect("slots");
+    slots.iter().filter(|it| it["store"] == store).filter_map(|it| it["slot"].as_u64()).collect()
+}
+
+fn list(slots: &BTreeSet<u64>) -> String {
+    slots.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// What moves leave behind in a store: nothing, but for the marks.
+async fn assert_clean(cluster: &Arc<Cluster>, store: u32, gone: &BTreeSet<u64>) {
+    let client = cluster.sql(store).await;
+    let objects = "SELECT (SELECT count(*) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid \
+                            WHERE d.datname = current_database()) + (SELECT count(*) FROM pg_publication) \
+                          + (SELECT count(*) FROM pg_replication_slots WHERE database = current_database()) \
+                          + (SELECT count(*) FROM move_marker)";
+    let left: i64 = client.query_one(objects, &[]).await.expect("it answers").get(0);
+    assert_eq!(left, 0, "replication objects in store {store}");
+    for slot in gone {
+        let leaf = format!("event_s{slot}");
+        let found: bool =
+            client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&leaf]).await.expect("it answers").get(0);
+        assert!(!found, "{leaf} is still in store {store}");
+    }
+}
+
+#[tokio::test]
+async fn slots_move_to_another_store_and_back_under_chat() {
+    let cluster = cluster().await;
+    let chatting = Chatting::start(&cluster).await;
+    let moving = slots_of(&cluster, 1).await;
+
+    let moved = ctl(&cluster, &["move", &list(&moving), "--to", "2", "--slots-per-move", "8"]).await;
+    assert_eq!(succeeded(&moved), format!("{} slots have moved\n", moving.len()));
+    assert_eq!(slots_of(&cluster, 1).await, BTreeSet::new());
+    assert_clean(&cluster, 1, &moving).await;
+    assert_clean(&cluster, 2, &BTreeSet::new()).await;
+
+    // The plan wants what was there before, or as good.
+    let back = ctl(&cluster, &["rebalance", "--at-most", "2", "--slots-per-move", "4", "--json"]).await;
+    let ended: serde_json::Value = serde_json::from_str(&succeeded(&back)).expect("JSON");
+    assert!(ended.as_array().is_some_and(|it| it.iter().all(|it| it["ended"] == "moved")), "{ended}");
+    let (here, there) = (slots_of(&cluster, 1).await, slots_of(&cluster, 2).await);
+    assert!(here.len().abs_diff(there.len()) <= 4, "store 1 has {here:?}, store 2 {there:?}");
+    assert_clean(&cluster, 1, &BTreeSet::new()).await;
+    assert_clean(&cluster, 2, &here).await;
+    chatting.check().await;
+    cluster.assert_no_errors();
+}
+
+#[tokio::test]
+async fn a_move_goes_on_under_another_leader() {
+    let cluster = cluster().await;
+    let chatting = Chatting::start(&cluster).await;
+    let moving = slots_of(&cluster, 1).await;
+    let slots = list(&moving);
+    let command = ["move", slots.as_str(), "--to", "2", "--slots-per-move", "16"];
+    let (moved, ()) = tokio::join!(ctl(&cluster, &command), async {
+        // In whatever it is doing then: each of the three may lead, and is killed once.
+        for node in [1, 2, 3].map(Member::Node) {
+            eventually("slots to be moving", async || (!moves(&cluster).await.is_empty()).then_some(())).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            cluster.kill(node);
+            cluster.start(node);
+            cluster.wait_ready(node).await;
+        }
+    });
+    // Where the leader died while slots were sealed, Raft may have decided to abort: then nothing has moved.
+    let is_moved = moved.status.success();
+    let (here, there) = (slots_of(&cluster, 1).await, slots_of(&cluster, 2).await);
+    if is_moved {
+        assert!(here.is_empty(), "{here:?}");
+    } else {
+        assert_eq!(here, moving);
+    }
+    assert_eq!(here.len() + there.len(), SLOTS as usize);
+    chatting.check().await;
+}
+
+async fn moves(cluster: &Arc<Cluster>) -> Vec<serde_json::Value> {
+    let told = ctl(cluster, &["moves", "--json"]).await;
+    serde_json::from_slice(&told.stdout).unwrap_or_default()
+}
