@@ -9,7 +9,8 @@ use tertulia_node::store::{
     WrittenConversation, WrittenKind, WrittenMember,
 };
 use tertulia_shard_map::{
-    ClusterId, DirectPair, Epoch, EventId, Incarnation, MessageNo, NodeId, Seq, Slot, SlotCount, StoreId, UserId,
+    ClusterId, DirectPair, Epoch, EventId, Incarnation, MessageNo, MoveId, NodeId, Seq, Slot, SlotCount, StoreId,
+    UserId,
 };
 use tertulia_test_support::{Cluster, within};
 use tertulia_wire::{
@@ -249,4 +250,59 @@ async fn wait_for_blocked(client: &mut tokio_postgres::Client) {
         (!client.query(blocked, &[]).await.expect("the store answers").is_empty()).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_late_driver_of_a_move_can_do_nothing() {
+    let cluster = Cluster::builder().start_servers().await;
+    let source = Owner::take(&cluster, writer(1, 1), 1).await;
+    let target = Store::new(StoreId::new(2), &cluster.dsn(2), writer(1, 1), 2).expect("a sound DSN");
+    target.prepare(stamp()).await.expect("the store is ours");
+    let end = async |id| {
+        target.move_end(stamp().cluster, MoveId::new(id), vec![SLOT, OTHER_SLOT]).await.expect("it connects")
+    };
+    let (older, newer) = (end(7).await, end(9).await);
+    let from = source.store.move_end(stamp().cluster, MoveId::new(7), vec![SLOT]).await.expect("it connects");
+    let timeline = from.timeline().await.expect("the store answers");
+
+    let first = older.begin_fill(timeline).await.expect("nobody has the slots");
+    older.empty_partitions(first).await.expect("it is the filling");
+    let second = older.begin_fill(timeline).await.expect("the same move may begin again");
+    assert!(matches!(older.empty_partitions(first).await, Err(StoreError::FillRefused(_))), "an earlier filling's");
+    let third = newer.begin_fill(timeline).await.expect("a newer move has the slots");
+    for refused in [
+        older.empty_partitions(second).await,
+        older.close_fill(second).await,
+        older.begin_fill(timeline).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(StoreError::FillRefused(_))), "an older move's: {refused:?}");
+    }
+    newer.close_fill(third).await.expect("it is the filling");
+    for refused in [newer.empty_partitions(third).await, newer.begin_fill(timeline).await.map(drop)] {
+        assert!(matches!(refused, Err(StoreError::FillRefused(_))), "closed: {refused:?}");
+    }
+    assert_eq!(older.give_up().await.expect("the store answers"), [], "a newer move has them");
+    assert_eq!(newer.give_up().await.expect("the store answers").len(), 2);
+}
+
+#[tokio::test]
+async fn a_sealed_slot_takes_no_writes_until_a_later_epoch() {
+    let cluster = Cluster::builder().start_servers().await;
+    let mut owner = Owner::take(&cluster, writer(1, 1), 1).await;
+    let first = owner.batch([1]);
+    owner.lane.append(&first).await.expect("it is the owner");
+    let end = owner.store.move_end(stamp().cluster, MoveId::new(7), vec![SLOT]).await.expect("it connects");
+    assert_eq!(end.seal(&[(SLOT, Epoch::new(2))]).await.expect("the store answers"), [SLOT].into());
+    assert_eq!(end.seal(&[(SLOT, Epoch::new(2))]).await.expect("the store answers"), [SLOT].into(), "again");
+    assert_eq!(end.seal(&[(SLOT, Epoch::new(1))]).await.expect("the store answers"), [].into(), "an old map's");
+
+    let second = owner.batch([2]);
+    assert!(matches!(owner.lane.append(&second).await, Err(StoreError::SlotsFenced(slots)) if slots == [SLOT]));
+    for epoch in [1, 2] {
+        let taken = owner.store.take_slots(&[(SLOT, Epoch::new(epoch))]).await.expect("the store answers");
+        assert_eq!(taken, [], "epoch {epoch} does not unseal");
+    }
+    let mut owner = Owner::take(&cluster, writer(1, 2), 3).await;
+    let second = owner.batch([2]);
+    owner.lane.append(&second).await.expect("the map has ended the seal");
 }

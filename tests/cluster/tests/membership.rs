@@ -5,7 +5,7 @@ mod chatting;
 use serde_json::Value;
 use tertulia_test_support::{Cluster, Member, eventually};
 
-use self::chatting::{Chatting, slots_serving};
+use self::chatting::Chatting;
 
 fn ctl(cluster: &Cluster, arguments: &[&str]) -> String {
     let output = cluster.ctl(arguments);
@@ -27,7 +27,7 @@ async fn a_node_joins_another_is_drained_and_removed_under_load() {
     cluster.start(fourth);
     let said = ctl(&cluster, &["join", "node-4"]);
     assert!(said.contains("node-4 owns"), "{said}");
-    let owned = slots_serving(&cluster, 4).await;
+    let owned = cluster.slots_serving(4).await;
     assert!(owned >= 10.0, "a third of the slots of its home store, but {owned}");
     cluster.wait_ready(fourth).await;
     let members = json(&cluster, &["raft", "members", "--json"]);
@@ -39,10 +39,10 @@ async fn a_node_joins_another_is_drained_and_removed_under_load() {
     let refused = cluster.ctl(&["remove", "node-1", "--yes"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("first tertuliactl drain node-1"));
     ctl(&cluster, &["drain", "node-1"]);
-    assert_eq!(slots_serving(&cluster, 1).await, 0.0);
+    assert_eq!(cluster.slots_serving(1).await, 0.0);
     assert_eq!(cluster.ctl(&["plan"]).status.code(), Some(0), "nothing is left to do");
     ctl(&cluster, &["drain", "node-1", "--undo"]);
-    assert!(slots_serving(&cluster, 1).await > 0.0, "it has its share again");
+    assert!(cluster.slots_serving(1).await > 0.0, "it has its share again");
     ctl(&cluster, &["weight", "node-3", "0.25"]);
     let nodes = json(&cluster, &["nodes", "--json"]);
     let owned = |id: usize| nodes[id - 1]["slots_owned"].as_u64().expect("a number");
@@ -59,7 +59,7 @@ async fn a_node_joins_another_is_drained_and_removed_under_load() {
     // And what has left is not missed: three of three votes are there, of which one may go.
     cluster.kill(Member::Node(3));
     eventually("the others to serve all of it", async || {
-        (slots_serving(&cluster, 1).await + slots_serving(&cluster, 4).await == 64.0).then_some(())
+        (cluster.slots_serving(1).await + cluster.slots_serving(4).await == 64.0).then_some(())
     })
     .await;
     chatting.check().await;

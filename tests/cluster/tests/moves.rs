@@ -99,13 +99,79 @@ async fn a_move_goes_on_under_another_leader() {
     // Where the leader died while slots were sealed, Raft may have decided to abort: then nothing has moved.
     let is_moved = moved.status.success();
     let (here, there) = (slots_of(&cluster, 1).await, slots_of(&cluster, 2).await);
+    let none = BTreeSet::new();
     if is_moved {
         assert!(here.is_empty(), "{here:?}");
     } else {
         assert_eq!(here, moving);
     }
     assert_eq!(here.len() + there.len(), SLOTS as usize);
+    eventually("nothing to be left of it", async || moves(&cluster).await.is_empty().then_some(())).await;
+    assert_clean(&cluster, 1, if is_moved { &moving } else { &there }).await;
+    assert_clean(&cluster, 2, if is_moved { &none } else { &moving }).await;
     chatting.check().await;
+}
+
+#[tokio::test]
+async fn a_copy_that_differs_never_becomes_the_data() {
+    let cluster = cluster().await;
+    let chatting = Chatting::start(&cluster).await;
+    let moving = slots_of(&cluster, 1).await;
+    // Partitions that are made in store 2 from now on lose one text.
+    cluster
+        .sql(2)
+        .await
+        .batch_execute(
+            "ALTER FUNCTION create_slot RENAME TO create_sound_slot;
+             CREATE FUNCTION lose_a_text() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF new.seq = 3 THEN new.body = ''; END IF;
+                 RETURN new;
+             END $$;
+             CREATE FUNCTION create_slot(p_slot integer) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM create_sound_slot(p_slot);
+                 EXECUTE format('CREATE TRIGGER lose BEFORE INSERT ON event_s%1$s FOR EACH ROW EXECUTE FUNCTION lose_a_text();
+                                 ALTER TABLE event_s%1$s ENABLE ALWAYS TRIGGER lose', p_slot);
+             END $$",
+        )
+        .await
+        .expect("store 2 can be broken");
+    let refused = ctl(&cluster, &["move", &list(&moving), "--to", "2", "--slots-per-move", "32"]).await;
+    let complaints = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && complaints.contains("the copy differs"), "{complaints}");
+    assert_eq!(slots_of(&cluster, 1).await, moving);
+    assert_clean(&cluster, 1, &BTreeSet::new()).await;
+    assert_clean(&cluster, 2, &moving).await;
+    chatting.check().await;
+    cluster.assert_no_errors_but(&["the target's copy is not the source's data"]);
+}
+
+#[tokio::test]
+async fn an_operator_aborts_a_move_and_begins_it_again() {
+    let slow = Cluster::builder().nodes(3).stores(2).slots(SLOTS).set("node.move_bytes_per_second", 65_536);
+    let cluster = Arc::new(slow.start().await);
+    let chatting = Chatting::start(&cluster).await;
+    let moving = slots_of(&cluster, 1).await;
+    let slots = list(&moving);
+    let command = ["move", slots.as_str(), "--to", "2", "--slots-per-move", "32"];
+    let (aborted, ()) = tokio::join!(ctl(&cluster, &command), async {
+        let id = eventually("slots to be copied", async || {
+            let moves = moves(&cluster).await;
+            let copied = moves.first().is_some_and(|it| it["progress"]["slots_copied"].as_u64() > Some(0));
+            if copied { moves[0]["move"].as_u64() } else { None }
+        })
+        .await;
+        succeeded(&ctl(&cluster, &["abort", &id.to_string()]).await);
+    });
+    let complaints = String::from_utf8_lossy(&aborted.stderr);
+    assert!(aborted.status.code() == Some(1) && complaints.contains("an operator wanted it"), "{complaints}");
+    assert_eq!(slots_of(&cluster, 1).await, moving);
+    assert_clean(&cluster, 2, &moving).await;
+
+    let few: BTreeSet<u64> = moving.iter().copied().take(4).collect();
+    succeeded(&ctl(&cluster, &["move", &list(&few), "--to", "2"]).await);
+    assert_clean(&cluster, 1, &few).await;
+    chatting.check().await;
+    cluster.assert_no_errors();
 }
 
 async fn moves(cluster: &Arc<Cluster>) -> Vec<serde_json::Value> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tertulia_shard_map::{ConversationId, Seq, UserId};
-use tertulia_test_support::{Client, Cluster, Member, client::message};
+use tertulia_test_support::{Client, Cluster, client::message};
 use tertulia_wire::client::{Command, Reply};
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -81,8 +81,4 @@ fn keep_sending(mut client: Client, to: UserId, go: watch::Receiver<bool>) -> Jo
         }
         Sent { client, conversation: conversation.expect("something was sent"), acked, worst }
     })
-}
-
-pub async fn slots_serving(cluster: &Cluster, node: u32) -> f64 {
-    cluster.metric(Member::Node(node), "tertulia_node_slots_serving").await
 }

@@ -289,6 +289,11 @@ impl Cluster {
         self.try_metric(member, name).await.unwrap_or_else(|error| panic!("{member}: {error}"))
     }
 
+    /// How many slots a node has taken over and serves.
+    pub async fn slots_serving(&self, node: u32) -> f64 {
+        self.metric(Member::Node(node), "tertulia_node_slots_serving").await
+    }
+
     /// The same of a process that may not answer.
     pub async fn try_metric(&self, member: Member, name: &str) -> std::io::Result<f64> {
         let answer = self.get(member, "/metrics").await?;
