@@ -118,6 +118,21 @@ BEGIN
         WHERE f.node = p_node AND f.incarnation = p_incarnation AND NOT f.sealed;
 END $$;
 
+-- Where the logs of slots end, and where fan-out has come to; for who has just taken them. From the leaves: a new connection would
+-- first have to learn of all partitions of a parent.
+CREATE FUNCTION slot_ends(p_slots integer[]) RETURNS TABLE (slot integer, last_entry uuid, mailbox_cursor uuid)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    FOREACH slot IN ARRAY p_slots LOOP
+        EXECUTE format('SELECT greatest((SELECT e.id FROM event_s%1$s e ORDER BY e.id DESC LIMIT 1), '
+                       '(SELECT m.standing_id FROM member_s%1$s m WHERE m.standing_id IS NOT NULL '
+                       'ORDER BY m.standing_id DESC LIMIT 1))', slot) INTO last_entry;
+        SELECT k.event_id INTO mailbox_cursor FROM slot_cursor k
+            WHERE k.slot = slot_ends.slot AND k.consumer = 'mailbox';
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
 -- In the store that a move leaves: nobody owns the slots here, and no driver of this move or an older one may fill them
 -- again. Returns the slots whose partitions are to go: those that a newer move has are left alone.
 CREATE FUNCTION give_up_slots(p_move bigint, p_slots integer[]) RETURNS TABLE (slot integer) LANGUAGE plpgsql AS $$

@@ -16,6 +16,7 @@ mod moves;
 mod nodes;
 mod output;
 mod status;
+mod stores;
 mod token;
 mod top;
 
@@ -59,6 +60,9 @@ enum Command {
     Weight(membership::WeightArgs),
     /// Remove a drained node for good
     Remove(membership::RemoveArgs),
+    /// Add, drain, weigh or remove a store
+    #[command(subcommand)]
+    Store(stores::StoreCommand),
     /// Move slots to another store, while they are served; exit code 1 where that was aborted
     Move(moves::MoveArgs),
     /// Move between stores what the plan says, some slots at a time; exit code 1 where that was aborted
@@ -111,6 +115,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         Command::Drain(args) => membership::drain(config, &args).await?,
         Command::Weight(args) => membership::weigh(config, &args).await?,
         Command::Remove(args) => membership::remove(config, &args).await?,
+        Command::Store(command) => stores::run(config, &command).await?,
         Command::Move(args) => return moves::move_slots(config, &args).await,
         Command::Rebalance(args) => return moves::rebalance(config, &args).await,
         Command::Moves(output) => moves::list(config, &output).await?,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 use tertulia_runtime::config::Config;
@@ -16,6 +16,7 @@ use tertulia_wire::cluster::{MembershipChange, NodeStatus};
 use crate::{
     OutputArgs,
     hot::{BusySlot, hot_slots, map_and_rates},
+    membership::{confirm, parse_node, with_nodes},
     nodes::Nodes,
     output,
 };
@@ -148,8 +149,27 @@ fn as_json(plan: &Plan, hot: &[BusySlot]) -> serde_json::Value {
 pub enum RaftCommand {
     /// Who takes part, and how far each is; exit code 1 where a voter does not answer
     Members(OutputArgs),
+    /// Give a node of the configuration a vote, which tertuliactl join does as well
+    Add(RaftNodeArgs),
+    /// Take its vote from a node, which tertuliactl remove does as well
+    Remove(RaftRemoveArgs),
     /// Have the leader write a snapshot now
     Snapshot,
+}
+
+#[derive(Debug, Args)]
+pub struct RaftNodeArgs {
+    #[arg(value_parser = parse_node)]
+    node: NodeId,
+}
+
+#[derive(Debug, Args)]
+pub struct RaftRemoveArgs {
+    #[arg(value_parser = parse_node)]
+    node: NodeId,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -164,17 +184,30 @@ struct RaftLine {
 }
 
 pub async fn raft(config: &Config, command: &RaftCommand) -> anyhow::Result<ExitCode> {
-    let nodes = Nodes::connect(config)?;
-    let args = match command {
-        RaftCommand::Members(args) => args,
-        RaftCommand::Snapshot => {
-            let asked = nodes.change_membership(MembershipChange::Snapshot).await;
-            nodes.close().await;
-            asked?;
-            output::print(|out| writeln!(out, "the leader writes a snapshot"))?;
-            return Ok(ExitCode::SUCCESS);
+    let (change, done) = match command {
+        RaftCommand::Members(args) => return raft_members(config, args).await,
+        RaftCommand::Add(RaftNodeArgs { node }) => {
+            let entry = config.nodes.get(node).with_context(|| format!("the configuration has no [nodes.{node}]"))?;
+            let address = entry.cluster_address.to_string();
+            (MembershipChange::Add { node: *node, address }, format!("node-{node} has a vote"))
         }
+        RaftCommand::Remove(RaftRemoveArgs { node, yes }) => {
+            if !yes {
+                confirm(&format!(
+                    "node-{node} no longer votes: one node less has to be lost before nothing is agreed on."
+                ))?;
+            }
+            (MembershipChange::Remove { node: *node }, format!("node-{node} has no vote"))
+        }
+        RaftCommand::Snapshot => (MembershipChange::Snapshot, "the leader writes a snapshot".to_owned()),
     };
+    with_nodes(config, async |nodes| nodes.change_membership(change).await).await?;
+    output::print(|out| writeln!(out, "{done}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn raft_members(config: &Config, args: &OutputArgs) -> anyhow::Result<ExitCode> {
+    let nodes = Nodes::connect(config)?;
     let statuses = nodes.statuses().await;
     nodes.close().await;
     let answered: Vec<NodeStatus> = statuses.into_iter().filter_map(|(_, status)| status.ok()).collect();

@@ -18,12 +18,12 @@ use crate::{nodes::Nodes, output};
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// `node-2` or `2`.
-fn parse_node(text: &str) -> Result<NodeId, String> {
+pub fn parse_node(text: &str) -> Result<NodeId, String> {
     let number = text.strip_prefix("node-").unwrap_or(text);
     number.parse().map(NodeId::new).map_err(|_| "want a node, as node-2 or 2".to_owned())
 }
 
-fn parse_weight(text: &str) -> Result<Weight, String> {
+pub fn parse_weight(text: &str) -> Result<Weight, String> {
     let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     Weight::try_from(number).map_err(|error| error.to_string())
 }
@@ -171,7 +171,7 @@ fn say(line: &str) {
     eprintln!("{line}");
 }
 
-fn confirm(what: &str) -> anyhow::Result<()> {
+pub fn confirm(what: &str) -> anyhow::Result<()> {
     ensure!(io::stdin().is_terminal(), "{what} Say --yes where nobody can be asked");
     eprint!("{what} Type yes: ");
     io::stderr().flush()?;

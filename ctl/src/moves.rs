@@ -197,7 +197,7 @@ async fn carry_out(
 }
 
 /// Where a node has no connection to the target, it could not serve what it owns there.
-async fn all_know_the_store(nodes: &Nodes, map: &ShardMap, store: StoreId) -> anyhow::Result<()> {
+pub async fn all_know_the_store(nodes: &Nodes, map: &ShardMap, store: StoreId) -> anyhow::Result<()> {
     let loads = nodes.loads().await;
     for (node, _) in map.nodes() {
         let Some((_, load)) = loads.iter().find(|(id, _)| *id == node) else {

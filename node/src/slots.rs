@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use tertulia_shard_map::{Epoch, ShardMap, Slot, StoreId};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -175,6 +175,7 @@ impl Keeper {
                 missing.entry(serving.store).or_default().push((*slot, serving.epoch));
             }
         }
+        let started = Instant::now();
         let stamp = Stamp { cluster: map.cluster(), slots: map.slot_count() };
         let takes = missing.iter().map(|(id, slots)| {
             let first_use = !prepared.contains(id);
@@ -205,7 +206,7 @@ impl Keeper {
                 }
             };
             prepared.insert(store);
-            tracing::info!(%store, slots = taken.len(), wanted = slots.len(), "took slots over");
+            tracing::info!(%store, slots = taken.len(), wanted = slots.len(), took = ?started.elapsed(), "took slots over");
             for taken in taken {
                 self.mailboxes.open(taken.slot, taken.epoch, store);
                 self.fanout.open(taken, store);

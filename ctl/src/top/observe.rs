@@ -106,7 +106,7 @@ impl View {
             leader: statuses.iter().max_by_key(|status| status.raft_term).and_then(|status| status.raft_leader),
             nodes_up: nodes.iter().filter(|line| line.state != Presence::Absent).count(),
             sessions: statuses.iter().map(|status| status.sessions).sum(),
-            events_per_s: rounded(rates.values().sum()),
+            events_per_s: total(rates.values().copied()),
             nodes,
             stores: map.stores().map(|(store, entry)| store_line(map, store, entry, &rates, loads)).collect(),
             moves: moves(map),
@@ -134,7 +134,7 @@ fn node_line(
         slots_owned: map.owned_by(node).count(),
         slots_serving: status.map(|status| status.slots_serving),
         sessions: status.map(|status| status.sessions),
-        events_per_s: load.map(|load| rounded(load.slots.iter().map(|slot| slot.events_per_s).sum())),
+        events_per_s: load.map(|load| total(load.slots.iter().map(|slot| slot.events_per_s))),
         commit_ms: load.and_then(|load| mean_commit_ms(&load.stores)),
         queued_bytes: load.map(|load| load.stores.iter().map(|store| store.queued_bytes).sum()),
     }
@@ -157,13 +157,18 @@ fn store_line(
             StoreState::Active => "active",
         },
         slots: map.held_by(store).count(),
-        events_per_s: rounded(map.held_by(store).filter_map(|(slot, _)| rates.get(&slot)).sum()),
+        events_per_s: total(map.held_by(store).filter_map(|(slot, _)| rates.get(&slot).copied())),
         commit_ms: mean_commit_ms(&of_nodes),
         queued_bytes: of_nodes.iter().map(|it| it.queued_bytes).sum(),
     }
 }
 
 /// Each counts as often as it commits.
+/// An empty sum of floats is -0.
+fn total(rates: impl Iterator<Item = f64>) -> f64 {
+    rounded(rates.sum::<f64>() + 0.0)
+}
+
 fn mean_commit_ms(loads: &[StoreLoad]) -> Option<f64> {
     let commits: f64 = loads.iter().filter(|load| load.commit_ms.is_some()).map(|load| load.commits_per_s).sum();
     let ms: f64 = loads.iter().filter_map(|load| Some(load.commit_ms? * load.commits_per_s)).sum();

@@ -10,6 +10,13 @@ pub struct Comparison {
     differing: Differing,
 }
 
+/// A copy that is as good as its source, with the connections that found that out: sealed, there is no time for new ones.
+pub struct Compared {
+    pub source: MoveEnd,
+    pub target: MoveEnd,
+    pub comparison: Comparison,
+}
+
 impl Comparison {
     pub async fn full(
         source: &MoveEnd,
@@ -26,7 +33,7 @@ impl Comparison {
         Ok(Self { positions, differing })
     }
 
-    /// Returns how many units were compared.
+    /// What differed or may have changed since. Returns how many units that was.
     pub async fn again(&mut self, source: &MoveEnd, target: &MoveEnd, slots: &[Slot]) -> Result<usize, StoreError> {
         // First: what changes from here on is the next round's, even if this one sees some of it.
         let positions = source.positions(slots).await?;
@@ -34,9 +41,10 @@ impl Comparison {
         units.extend(self.differing.drain());
         // Until this has ended well, all of them count as differing: it may be dropped at any point.
         self.differing = units;
+        let compared = self.differing.len();
         self.differing = source.compare_some(target, &self.differing).await?;
         self.positions = positions;
-        Ok(self.differing.len())
+        Ok(compared)
     }
 
     pub fn is_same(&self) -> bool {

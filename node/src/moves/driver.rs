@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{comparison::Comparison, progress::Progresses, steps::Stage};
+use super::{comparison::Compared, progress::Progresses, steps::Stage};
 use crate::{
     clock, metrics as names,
     raft::Raft,
@@ -115,7 +115,7 @@ impl Driver {
         map: &ShardMap,
         entry: &MoveEntry,
         since: Instant,
-        compared: &mut Option<Comparison>,
+        compared: &mut Option<Compared>,
     ) -> Result<Change, StoreError> {
         let id = self.id;
         let (Some(source), Some(target)) = (self.stores.get(&entry.source), self.stores.get(&entry.target)) else {
@@ -128,8 +128,8 @@ impl Driver {
                 *compared = None;
                 let outcome = stage.copy().await?;
                 Ok(match outcome {
-                    Ok(comparison) => {
-                        *compared = Some(comparison);
+                    Ok(copy) => {
+                        *compared = Some(copy);
                         Change::SealMove { id }
                     }
                     Err(reason) => Change::AbortMove { id, reason },

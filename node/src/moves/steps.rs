@@ -8,7 +8,10 @@ use tertulia_shard_map::{AbortReason, Epoch, ShardMap, Slot};
 use tertulia_wire::cluster::MoveStage;
 use tokio::time::{Instant, sleep};
 
-use super::{comparison::Comparison, driver::Driver};
+use super::{
+    comparison::{Compared, Comparison},
+    driver::Driver,
+};
 use crate::store::{Copied, Drained, Filling, MoveEnd, Stamp, Store, StoreError};
 
 /// Slots that are copied at once: at most so many, and none beyond so many bytes.
@@ -38,7 +41,7 @@ pub struct Stage<'a> {
 /// Copying.
 impl Stage<'_> {
     /// Until the target is as good as the source, but for what was written a moment ago.
-    pub async fn copy(&self) -> Result<Result<Comparison, AbortReason>, StoreError> {
+    pub async fn copy(&self) -> Result<Result<Compared, AbortReason>, StoreError> {
         self.tell(MoveStage::Preparing);
         // The target may be a store that no node has used yet.
         self.target.prepare(Stamp { cluster: self.map.cluster(), slots: self.map.slot_count() }).await?;
@@ -59,15 +62,16 @@ impl Stage<'_> {
         let began = Instant::now();
         loop {
             let round = Instant::now();
-            let differing = comparison.again(&source, &target, &self.slots).await?;
-            let is_short = round.elapsed() < ROUND_MAX && differing <= DIFFERING_MAX;
+            comparison.again(&source, &target, &self.slots).await?;
+            let is_short = round.elapsed() < ROUND_MAX && comparison.differing().len() <= DIFFERING_MAX;
             if is_short || began.elapsed() > ROUNDS_WITHIN {
                 break;
             }
             sleep(ROUND_PAUSE).await;
         }
         self.catch_up(&source, &target, filling).await?;
-        Ok(self.same_timelines(&source, &target).await?.map(|()| comparison))
+        let same = self.same_timelines(&source, &target).await?;
+        Ok(same.map(|()| Compared { source, target, comparison }))
     }
 
     /// What an earlier driver has begun, with the slots that are being copied, if it can be gone on with.
@@ -165,14 +169,38 @@ impl Stage<'_> {
 
 /// Sealed.
 impl Stage<'_> {
-    /// The slots take no more writes; when this is done, the target has all that they have, durably.
-    pub async fn finish(&self, compared: &mut Option<Comparison>) -> Result<Result<(), AbortReason>, StoreError> {
+    /// The slots take no more writes; when this is done, the target has all that they have, durably. Takes what an attempt
+    /// before it has compared, and gives it back where the same connections may do.
+    pub async fn finish(&self, compared: &mut Option<Compared>) -> Result<Result<(), AbortReason>, StoreError> {
         self.tell(MoveStage::Sealed);
-        let (source, target) = tokio::try_join!(self.end(self.source), self.end(self.target))?;
+        let mut watch = Stopwatch::new();
+        let (source, target, mut comparison) = match compared.take() {
+            Some(Compared { source, target, comparison }) => (source, target, Some(comparison)),
+            None => {
+                let (source, target) = tokio::try_join!(self.end(self.source), self.end(self.target))?;
+                (source, target, None)
+            }
+        };
+        let finished = self.finish_between(&source, &target, &mut comparison, &mut watch).await;
+        // Not of connections that are broken.
+        if let (Ok(_) | Err(StoreError::Unreadable(_)), Some(comparison)) = (&finished, comparison) {
+            *compared = Some(Compared { source, target, comparison });
+        }
+        finished
+    }
+
+    async fn finish_between(
+        &self,
+        source: &MoveEnd,
+        target: &MoveEnd,
+        comparison: &mut Option<Comparison>,
+        watch: &mut Stopwatch,
+    ) -> Result<Result<(), AbortReason>, StoreError> {
         let epochs: Vec<(Slot, Epoch)> = self.slots.iter().map(|&slot| (slot, self.map.slot(slot).epoch)).collect();
         if source.seal(&epochs).await?.len() != epochs.len() {
             return Err(StoreError::Unreadable("slots that have newer epochs than this map"));
         }
+        let sealed = watch.lap();
         let Some(mark) = target.mark().await? else { return Ok(Err(AbortReason::VerificationFailed)) };
         if !mark.is_closed {
             while target.is_drained(mark.filling).await? == Drained::NotYet {
@@ -180,17 +208,21 @@ impl Stage<'_> {
             }
             target.close_fill(mark.filling).await?;
         }
+        let drained = watch.lap();
         // Its commit makes durable what replication has brought: that was not waited for.
-        target.copy_cursors(&source).await?;
-        if let Err(reason) = self.same_timelines(&source, &target).await? {
+        target.copy_cursors(source).await?;
+        if let Err(reason) = self.same_timelines(source, target).await? {
             return Ok(Err(reason));
         }
+        let closed = watch.lap();
         // Another leader has compared; where the slots are small, there is time for all of it.
-        let comparison = match compared {
+        let comparison = match comparison {
             Some(comparison) => comparison,
-            None => compared.insert(Comparison::full(&source, &target, self.slots.iter().copied(), |_| ()).await?),
+            None => comparison.insert(Comparison::full(source, target, self.slots.iter().copied(), |_| ()).await?),
         };
-        comparison.again(&source, &target, &self.slots).await?;
+        let units = comparison.again(source, target, &self.slots).await?;
+        let compared = watch.lap();
+        tracing::info!(id = %self.driver.id, sealed, drained, closed, compared, units, "sealed, in ms");
         if !comparison.is_same() {
             tracing::error!(id = %self.driver.id, differing = ?comparison.differing(), "the target's copy is not the source's data");
             return Ok(Err(AbortReason::VerificationFailed));
@@ -236,6 +268,21 @@ impl Stage<'_> {
             end.drop_partitions(slot).await?;
         }
         Ok(())
+    }
+}
+
+/// Tells how long each part of something took, in milliseconds.
+struct Stopwatch(Instant);
+
+impl Stopwatch {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn lap(&mut self) -> u64 {
+        let now = Instant::now();
+        let before = std::mem::replace(&mut self.0, now);
+        u64::try_from((now - before).as_millis()).unwrap_or(u64::MAX)
     }
 }
 

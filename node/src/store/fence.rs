@@ -2,9 +2,8 @@
 
 use std::collections::HashSet;
 
-use futures_util::future::try_join_all;
 use tertulia_shard_map::{Epoch, EventId, Slot};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::{Store, StoreError, column, slot_column, slot_from_column, writer_pattern};
@@ -18,11 +17,8 @@ const OLD_OWNERS: &str = "SELECT DISTINCT node FROM slot_fence WHERE slot = ANY 
 const END_BACKENDS: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
      WHERE application_name LIKE $1 AND application_name LIKE '% lane %' AND pid <> pg_backend_pid() \
        AND datname = current_database()";
-/// The newest entry of one slot's log, by the leaves' indexes on (id) and on (standing_id), and the cursor, by primary key.
-const POSITIONS: &str = "SELECT greatest((SELECT e.id FROM event e WHERE e.slot = $1 ORDER BY e.id DESC LIMIT 1), \
-                     (SELECT m.standing_id FROM member m WHERE m.slot = $1 AND m.standing_id IS NOT NULL \
-                      ORDER BY m.standing_id DESC LIMIT 1)), \
-            (SELECT k.event_id FROM slot_cursor k WHERE k.slot = $1 AND k.consumer = 'mailbox')";
+/// By the leaves' indexes on (id) and on (standing_id).
+const ENDS: &str = "SELECT slot, last_entry, mailbox_cursor FROM slot_ends($1)";
 
 /// A slot that is ours in the store, with where its log ends and where fan-out has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +46,7 @@ impl Store {
             other => other?,
         };
         // After the commit of the bump: in later snapshots than anything an old owner wrote.
-        positions(&client, wanted, &taken).await
+        ends(&client, wanted, &taken).await
     }
 
     /// Those of the slots that are this owner's at these epochs.
@@ -84,21 +80,18 @@ impl Store {
     }
 }
 
-async fn positions(client: &Client, wanted: &[(Slot, Epoch)], taken: &[Slot]) -> Result<Vec<TakenSlot>, StoreError> {
-    let statement = client.prepare(POSITIONS).await?;
-    // Pipelined: one round trip for all.
-    let of_slot = |&slot: &Slot| {
-        let statement = &statement;
-        async move {
-            let row = client.query_one(statement, &[&slot_column(slot)]).await?;
-            let position = |column| -> Result<EventId, StoreError> {
-                let id: Option<Uuid> = row.try_get(column)?;
-                Ok(id.map_or(EventId::from_u128(0), |id| EventId::from_bytes(id.into_bytes())))
-            };
-            let epoch = wanted.iter().find(|(s, _)| *s == slot).map(|&(_, epoch)| epoch);
-            let epoch = epoch.ok_or(StoreError::Unreadable("slot"))?;
-            Ok(TakenSlot { slot, epoch, last_entry: position(0)?, mailbox_cursor: position(1)? })
-        }
+async fn ends(client: &Client, wanted: &[(Slot, Epoch)], taken: &[Slot]) -> Result<Vec<TakenSlot>, StoreError> {
+    let columns: Vec<i32> = taken.iter().copied().map(slot_column).collect();
+    let rows = client.query(ENDS, &[&columns]).await?;
+    let of_slot = |row: &Row| {
+        let slot = slot_from_column(row.try_get(0)?)?;
+        let position = |column| -> Result<EventId, StoreError> {
+            let id: Option<Uuid> = row.try_get(column)?;
+            Ok(id.map_or(EventId::from_u128(0), |id| EventId::from_bytes(id.into_bytes())))
+        };
+        let epoch = wanted.iter().find(|(s, _)| *s == slot).map(|&(_, epoch)| epoch);
+        let epoch = epoch.ok_or(StoreError::Unreadable("slot"))?;
+        Ok(TakenSlot { slot, epoch, last_entry: position(1)?, mailbox_cursor: position(2)? })
     };
-    try_join_all(taken.iter().map(of_slot)).await
+    rows.iter().map(of_slot).collect()
 }

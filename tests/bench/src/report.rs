@@ -39,6 +39,7 @@ struct Percentiles {
     p95: f64,
     p99: f64,
     p999: f64,
+    max: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,13 +102,17 @@ impl LoadReport {
 impl Percentiles {
     fn of(histogram_us: &Histogram<u64>) -> Self {
         let at = |quantile: f64| histogram_us.value_at_quantile(quantile) as f64 / 1000.0;
-        Self { p50: at(0.5), p95: at(0.95), p99: at(0.99), p999: at(0.999) }
+        Self { p50: at(0.5), p95: at(0.95), p99: at(0.99), p999: at(0.999), max: at(1.0) }
     }
 }
 
 impl fmt::Display for Percentiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "p50 {:.2}   p95 {:.2}   p99 {:.2}   p99.9 {:.2}", self.p50, self.p95, self.p99, self.p999)
+        write!(
+            f,
+            "p50 {:.2}   p95 {:.2}   p99 {:.2}   p99.9 {:.2}   max {:.2}",
+            self.p50, self.p95, self.p99, self.p999, self.max
+        )
     }
 }
 

@@ -5,12 +5,12 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write as _},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tertulia_shard_map::{Slot, SlotCount};
 use tertulia_soak::{
     chat::Chat,
@@ -20,7 +20,7 @@ use tertulia_soak::{
 use tertulia_test_invariants::{Invariant, Violations};
 use tertulia_test_support::{Cluster, Hosts, Member, target_folder};
 use tokio::{
-    task::spawn_local,
+    task::{spawn_blocking, spawn_local},
     time::{sleep, timeout},
 };
 
@@ -43,6 +43,8 @@ const HEAL_PATIENCE: Duration = Duration::from_secs(60);
 /// Where everything serves, nobody waits longer for an answer.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
 const HEAL_POLL: Duration = Duration::from_millis(20);
+/// A move that is aborted is cleaned up once its stores are back.
+const MOVES_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a process that was just started or woken may take to answer a probe.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// A node that served all its slots is whole; with so many of them over all nodes the cluster is.
@@ -184,8 +186,62 @@ impl Run<'_> {
                 sleep(hold).await;
                 hosts.mend();
             }
+            Kind::MoveSlots => self.end_move(self.begin_move(victim).await?).await?,
+            Kind::MoveSlotsKillNode => {
+                let moving = self.begin_move(victim).await?;
+                sleep(hold).await;
+                self.note_counters(victim).await;
+                cluster.kill(victim);
+                sleep(hold).await;
+                cluster.start(victim);
+                self.end_move(moving).await?;
+            }
+            Kind::MoveSlotsCrashPostgres => {
+                let moving = self.begin_move(victim).await?;
+                sleep(hold).await;
+                cluster.crash(Member::Postgres).await;
+                cluster.start(Member::Postgres);
+                self.end_move(moving).await?;
+            }
         }
         Ok(())
+    }
+
+    /// The slots of a node begin to move to the store that has fewer.
+    async fn begin_move(&self, node: Member) -> anyhow::Result<Child> {
+        let Member::Node(id) = node else { bail!("{node} has no slots") };
+        let slots: Vec<String> = self.slots_of(id).await?.iter().map(ToString::to_string).collect();
+        let mut held = Vec::new();
+        for store in 1..=STORES {
+            let rows = self.cluster.sql(store).await;
+            let count = rows.query_one("SELECT count(*) FROM slot_fence WHERE node <> 0", &[]).await?;
+            held.push((count.try_get::<_, i64>(0)?, store));
+        }
+        let to = held.iter().min().map_or(1, |(_, store)| *store).to_string();
+        let mut command = self.cluster.binary("tertuliactl");
+        // One that has none has nothing to move.
+        let slots = if slots.is_empty() { "0".to_owned() } else { slots.join(",") };
+        command.args(["move", &slots, "--to", &to, "--wait", "60"]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().context("tertuliactl starts")
+    }
+
+    /// Waits until the move has ended, however: it may have been aborted, and the command may have found nobody to ask.
+    async fn end_move(&self, mut command: Child) -> anyhow::Result<()> {
+        while command.try_wait().context("tertuliactl")?.is_none() {
+            sleep(HEAL_POLL).await;
+        }
+        let start = Instant::now();
+        loop {
+            let mut asked = self.cluster.binary("tertuliactl");
+            asked.args(["moves", "--json"]).stderr(Stdio::null());
+            // Not here: the people would wait.
+            let told = spawn_blocking(move || asked.output()).await?.context("tertuliactl starts")?;
+            if told.status.success() && serde_json::from_slice::<Vec<serde_json::Value>>(&told.stdout)?.is_empty() {
+                return Ok(());
+            }
+            ensure!(start.elapsed() < MOVES_PATIENCE, "moves do not end: {}", String::from_utf8_lossy(&told.stdout));
+            sleep(HEAL_POLL).await;
+        }
     }
 
     /// How often the controllers took slots from a node, by their logs.

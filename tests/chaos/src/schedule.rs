@@ -40,6 +40,12 @@ pub enum Kind {
     PartStores,
     /// Every host loses a twentieth of what the others send.
     LosePackets,
+    /// The slots of a node move to another store, live.
+    MoveSlots,
+    /// The same, and the node, which may drive the move, is killed meanwhile.
+    MoveSlotsKillNode,
+    /// The same, and Postgres crashes meanwhile.
+    MoveSlotsCrashPostgres,
 }
 
 impl Kind {
@@ -56,8 +62,9 @@ impl Kind {
             | Self::CutOffNode
             | Self::DeafenNode
             | Self::MuteNode
-            | Self::PartStores => Effect::Outage,
-            Self::RestartNode | Self::RollingRestart => Effect::Stall,
+            | Self::PartStores
+            | Self::MoveSlotsKillNode => Effect::Outage,
+            Self::RestartNode | Self::RollingRestart | Self::MoveSlots => Effect::Stall,
             Self::KillRouter
             | Self::RestartRouter
             | Self::CrashPostgres
@@ -65,7 +72,8 @@ impl Kind {
             | Self::FlushRedis
             | Self::PartNodes
             | Self::PartRouter
-            | Self::LosePackets => Effect::Other,
+            | Self::LosePackets
+            | Self::MoveSlotsCrashPostgres => Effect::Other,
         }
     }
 
@@ -165,6 +173,9 @@ impl Iterator for Schedule {
             Kind::CutOffNode | Kind::DeafenNode | Kind::MuteNode | Kind::PartNodes | Kind::PartStores => (node, parted),
             Kind::PartRouter => (router, parted),
             Kind::LosePackets => (node, PARTED_MAX),
+            Kind::MoveSlots => (node, Duration::ZERO),
+            // A move of some slots takes about that long.
+            Kind::MoveSlotsKillNode | Kind::MoveSlotsCrashPostgres => (node, down),
         };
         Some(Planned { kind, victim, other, hold, pause: self.every })
     }

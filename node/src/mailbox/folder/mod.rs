@@ -134,7 +134,10 @@ impl Folder {
         for person in refused {
             self.refuse(person).await;
         }
-        let (batch, lost) = changes.batch(round.folds.iter().map(|fold| fold.slot), &mut self.memory, &self.slots);
+        // An attachment tells what was loaded, and so acknowledges it.
+        let acknowledged =
+            round.folds.iter().map(|fold| fold.slot).chain(round.people.iter().map(|person| person.slot));
+        let (batch, lost) = changes.batch(acknowledged, &mut self.memory, &self.slots);
         let mut failed = self.commit(batch, inputs, stop).await?;
         failed.extend(lost);
 
