@@ -10,7 +10,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 const SLOTS: &str = "SELECT slots FROM store_identity";
-const OWN_SLOTS: &str = "SELECT slot FROM slot_fence WHERE epoch > 0";
+const OWN_SLOTS: &str = "SELECT slot FROM slot_fence WHERE node > 0";
 const EVENTS: &str = "SELECT seq, id, kind, sender_id, temp_id, message_no, target_seq, body FROM event \
      WHERE slot = $1 AND conversation_id = $2 ORDER BY seq";
 /// Without rows that were written again: messages that were edited or deleted, and edits of deleted messages.
