@@ -15,6 +15,7 @@ mod membership;
 mod moves;
 mod nodes;
 mod output;
+mod progress;
 mod status;
 mod stores;
 mod token;
