@@ -19,6 +19,7 @@ mod status;
 mod stores;
 mod token;
 mod top;
+mod verify;
 
 use std::{path::Path, process::ExitCode};
 
@@ -52,6 +53,8 @@ enum Command {
     Stores(OutputArgs),
     /// Which slots should move or change owner, and why; exit code 1 where some should
     Plan(OutputArgs),
+    /// Check on the live data what is always to be true of it, read-only; exit code 1 where something is broken
+    Verify(verify::VerifyArgs),
     /// Add a node that is in the configuration and runs, and wait until it has its share of the slots
     Join(membership::JoinArgs),
     /// Take all slots from a node, and give it no others
@@ -111,6 +114,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         Command::Nodes(output) => members::nodes(config, &output).await?,
         Command::Stores(output) => members::stores(config, &output).await?,
         Command::Plan(output) => return members::plan_of(config, &output).await,
+        Command::Verify(args) => return verify::run(config, &args).await,
         Command::Join(args) => membership::join(config, &args).await?,
         Command::Drain(args) => membership::drain(config, &args).await?,
         Command::Weight(args) => membership::weigh(config, &args).await?,

@@ -395,7 +395,7 @@ impl Screen {
 }
 
 /// `3,17,40-47`
-fn parse_slots(text: &str) -> anyhow::Result<BTreeSet<Slot>> {
+pub fn parse_slots(text: &str) -> anyhow::Result<BTreeSet<Slot>> {
     let number = |text: &str| -> anyhow::Result<u16> {
         text.trim().parse().map_err(|_| anyhow::anyhow!("{text:?} is no slot: want them as 3,17,40-47"))
     };
