@@ -189,13 +189,13 @@ impl fmt::Display for Report {
             "  stale writes: {} attempted, {} committed; take-overs because packets were lost, late or doubled: {}",
             self.stale_writes_attempted, self.stale_writes_committed, self.spurious_take_overs
         )?;
-        writeln!(f, "  {:16} {:>5} {:>22} {:>14}", "fault", "count", "waits p50/p99/max ms", "healed in ms")?;
+        writeln!(f, "  {:26} {:>5} {:>22} {:>14}", "fault", "count", "waits p50/p99/max ms", "healed in ms")?;
         let waits = |waits: Option<Percentiles>| {
             waits.map_or_else(|| "-".to_owned(), |it| format!("{}/{}/{}", it.p50, it.p99, it.max))
         };
         for (name, of_kind) in &self.by_fault {
             let healed = of_kind.healed_ms.map_or_else(|| "never".to_owned(), |ms| ms.to_string());
-            writeln!(f, "  {name:16} {:>5} {:>22} {healed:>14}", of_kind.count, waits(of_kind.wait_ms))?;
+            writeln!(f, "  {name:26} {:>5} {:>22} {healed:>14}", of_kind.count, waits(of_kind.wait_ms))?;
         }
         writeln!(
             f,

@@ -76,9 +76,11 @@ impl Hosts {
         let numbers = members.iter().copied().zip(GATEWAY + 1..).collect();
         let hosts = Self { network, numbers };
         let bridge = format!("tt{network}");
-        let names: Vec<String> =
-            hosts.numbers.keys().map(|member| format!("netns {}\n", hosts.name(*member))).collect();
-        fs::write(folder.join("hosts"), format!("{}link {bridge}\n", names.concat())).expect("a file can be written");
+        // A namespace goes some time after it was removed, and its link with it, unless that was removed before.
+        let parts =
+            |(member, number): (&Member, &u8)| format!("link tt{network}v{number}\nnetns {}\n", hosts.name(*member));
+        let names: String = hosts.numbers.iter().map(parts).collect();
+        fs::write(folder.join("hosts"), format!("{names}link {bridge}\n")).expect("a file can be written");
         ip(&format!("addr add {}/24 dev {bridge}", hosts.address(GATEWAY)));
         ip(&format!("link set {bridge} up"));
         for (&member, &number) in &hosts.numbers {
