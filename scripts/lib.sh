@@ -114,8 +114,9 @@ install_shellcheck() {
     command -v shellcheck >/dev/null || apt_install shellcheck
 }
 
-# For the faults of the network, which only root can make.
-install_network_tools() {
+# For the faults of disks, and for those of the network, which only root can make.
+install_fault_tools() {
+    command -v strace >/dev/null || apt_install strace
     [[ $EUID == 0 ]] || return 0
     command -v ip >/dev/null || apt_install iproute2
     command -v iptables >/dev/null || apt_install iptables

@@ -12,7 +12,7 @@ use tertulia_shard_map::{
     ClusterId, DirectPair, Epoch, EventId, Incarnation, MessageNo, MoveId, NodeId, Seq, Slot, SlotCount, StoreId,
     UserId,
 };
-use tertulia_test_support::{Cluster, within};
+use tertulia_test_support::{Cluster, Member, Strace, Sync, eventually, within};
 use tertulia_wire::{
     EventKind, EventRecord, Role,
     cluster::{HistoryRange, HistoryRead, Reader},
@@ -194,6 +194,24 @@ async fn a_lane_that_was_opened_anew_refuses_its_old_connection() {
     assert!(matches!(owner.lane.append(&batch).await, Err(StoreError::LaneFenced)));
     assert!(matches!(owner.lane.reopen().await, Err(StoreError::LaneFenced)), "and the older does not get it back");
     assert_eq!(events_in(&cluster).await, 0);
+}
+
+#[tokio::test]
+async fn a_batch_that_the_store_failed_to_sync_may_be_committed_nevertheless() {
+    if let Some(why) = Strace::unavailable() {
+        return eprintln!("not tried: {why}");
+    }
+    let cluster = Cluster::builder().start_servers().await;
+    let mut owner = Owner::take(&cluster, writer(1, 1), 1).await;
+    let strace = cluster.spoil_syncs(Member::Postgres, Sync::Failing);
+    let outcome = owner.lane.append(&owner.batch([1])).await;
+    assert!(matches!(&outcome, Err(StoreError::Unavailable(_))), "whether it is, is not known: {outcome:?}");
+    drop(strace);
+
+    eventually("Postgres to recover", async || owner.lane.reopen().await.ok()).await;
+    let outcome = owner.lane.append(&owner.batch([1])).await;
+    assert!(matches!(&outcome, Ok(()) | Err(StoreError::Duplicate)), "{outcome:?}");
+    assert_eq!(events_in(&cluster).await, 1);
 }
 
 #[tokio::test]

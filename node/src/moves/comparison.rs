@@ -3,7 +3,7 @@
 
 use tertulia_shard_map::Slot;
 
-use crate::store::{Differing, MoveEnd, Position, StoreError};
+use crate::store::{Differing, Filling, MoveEnd, Position, StoreError};
 
 pub struct Comparison {
     positions: Vec<Position>,
@@ -12,6 +12,8 @@ pub struct Comparison {
 
 /// A copy that is as good as its source, with the connections that found that out: sealed, there is no time for new ones.
 pub struct Compared {
+    /// What was compared: it says nothing of another filling.
+    pub filling: Filling,
     pub source: MoveEnd,
     pub target: MoveEnd,
     pub comparison: Comparison,

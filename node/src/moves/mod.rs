@@ -23,12 +23,17 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use self::driver::Driver;
 pub use self::progress::Progresses;
 use crate::{
+    clock,
     raft::{Leadership, Raft},
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// How often a driver that ended is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the leader looks for what a driver made that was so late that its move had ended: a replication slot that nobody
+/// reads keeps its store's log until the disk is full.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 pub struct Mover {
     pub raft: Raft,
@@ -44,6 +49,8 @@ impl Mover {
         let (mut map, mut leadership) = (self.raft.map(), self.raft.leadership());
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweeps = interval(SWEEP_INTERVAL);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drivers: BTreeMap<MoveId, AbortOnDropHandle<()>> = BTreeMap::new();
         loop {
             let leads = matches!(*leadership.borrow_and_update(), Leadership::Leading { .. });
@@ -68,7 +75,30 @@ impl Mover {
                 changed = map.changed() => changed?,
                 changed = leadership.changed() => changed?,
                 _ = looks.tick(), if !drivers.is_empty() => {}
+                _ = sweeps.tick(), if leads => drop(tokio::spawn(sweep(self.raft.clone(), self.stores.clone()))),
             }
+        }
+    }
+}
+
+async fn sweep(raft: Raft, stores: Arc<BTreeMap<StoreId, Store>>) {
+    let Some(cluster) = raft.map().borrow().as_ref().map(|map| map.cluster()) else { return };
+    for (id, store) in stores.iter() {
+        let swept = async {
+            let found = store.moves_with_objects(cluster).await?;
+            // After it: a move is in the map before anything is made for it.
+            let Ok(Some(map)) = raft.read_linearizable().await else { return Ok(()) };
+            for stray in found.into_iter().filter(|id| map.move_entry(*id).is_none()) {
+                tracing::warn!(store = %id, %stray, "removing what a late driver of a move has left");
+                let end = store.move_end(cluster, stray, Vec::new()).await?;
+                end.unsubscribe().await?;
+                end.unpublish().await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        // The next one tries again.
+        if let Err(error) = swept.await {
+            tracing::debug!(store = %id, error = %clock::chain(&error), "not swept");
         }
     }
 }

@@ -71,7 +71,7 @@ impl Stage<'_> {
         }
         self.catch_up(&source, &target, filling).await?;
         let same = self.same_timelines(&source, &target).await?;
-        Ok(same.map(|()| Compared { source, target, comparison }))
+        Ok(same.map(|()| Compared { filling, source, target, comparison }))
     }
 
     /// What an earlier driver has begun, with the slots that are being copied, if it can be gone on with.
@@ -175,7 +175,7 @@ impl Stage<'_> {
         self.tell(MoveStage::Sealed);
         let mut watch = Stopwatch::new();
         let (source, target, mut comparison) = match compared.take() {
-            Some(Compared { source, target, comparison }) => (source, target, Some(comparison)),
+            Some(Compared { filling, source, target, comparison }) => (source, target, Some((filling, comparison))),
             None => {
                 let (source, target) = tokio::try_join!(self.end(self.source), self.end(self.target))?;
                 (source, target, None)
@@ -183,8 +183,8 @@ impl Stage<'_> {
         };
         let finished = self.finish_between(&source, &target, &mut comparison, &mut watch).await;
         // Not of connections that are broken.
-        if let (Ok(_) | Err(StoreError::Unreadable(_)), Some(comparison)) = (&finished, comparison) {
-            *compared = Some(Compared { source, target, comparison });
+        if let (Ok(_) | Err(StoreError::Unreadable(_)), Some((filling, comparison))) = (&finished, comparison) {
+            *compared = Some(Compared { filling, source, target, comparison });
         }
         finished
     }
@@ -193,7 +193,7 @@ impl Stage<'_> {
         &self,
         source: &MoveEnd,
         target: &MoveEnd,
-        comparison: &mut Option<Comparison>,
+        compared: &mut Option<(Filling, Comparison)>,
         watch: &mut Stopwatch,
     ) -> Result<Result<(), AbortReason>, StoreError> {
         let epochs: Vec<(Slot, Epoch)> = self.slots.iter().map(|&slot| (slot, self.map.slot(slot).epoch)).collect();
@@ -215,10 +215,13 @@ impl Stage<'_> {
             return Ok(Err(reason));
         }
         let closed = watch.lap();
-        // Another leader has compared; where the slots are small, there is time for all of it.
-        let comparison = match comparison {
-            Some(comparison) => comparison,
-            None => comparison.insert(Comparison::full(source, target, self.slots.iter().copied(), |_| ()).await?),
+        // Where another driver has compared, or has filled anew meanwhile, all is to be compared: of small slots there is time.
+        let comparison = match compared {
+            Some((filling, comparison)) if *filling == mark.filling => comparison,
+            _ => {
+                let all = Comparison::full(source, target, self.slots.iter().copied(), |_| ()).await?;
+                &mut compared.insert((mark.filling, all)).1
+            }
         };
         let units = comparison.again(source, target, &self.slots).await?;
         let compared = watch.lap();

@@ -126,6 +126,18 @@ async fn a_member_that_missed_the_log_gets_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_the_map_does_not_end_with_raft() {
+    let mut cluster = Cluster::initialised().await;
+    let raft = cluster.members[&NodeId::new(1)].raft.clone();
+    let (map, leadership) = (raft.map(), raft.leadership());
+    cluster.stop_member(NodeId::new(1)).await;
+    assert!(map.has_changed().is_ok() && leadership.has_changed().is_ok());
+    drop(raft);
+    assert!(map.has_changed().is_err() && leadership.has_changed().is_err());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_cut_off_commits_nothing() {
     let cluster = Cluster::initialised().await;
     let cut_off = cluster.leader(None).await;

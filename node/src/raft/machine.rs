@@ -47,6 +47,11 @@ impl Machine {
         self.published.subscribe()
     }
 
+    /// Keeps the map's receivers from ending with the machine.
+    pub(super) fn map_sender(&self) -> watch::Sender<Option<Arc<ShardMap>>> {
+        self.published.clone()
+    }
+
     fn apply_change(&mut self, change: &Change) -> Outcome {
         match apply(self.applied.state.map.as_deref(), change) {
             Ok(map) => {

@@ -98,6 +98,8 @@ struct Inner {
     raft: openraft::Raft<Types>,
     map: watch::Receiver<Option<Arc<ShardMap>>>,
     leadership: watch::Receiver<Leadership>,
+    /// So that who follows these does not end before it is told to: that Raft has failed is for Raft's own task to say.
+    _kept_open: (watch::Sender<Option<Arc<ShardMap>>>, watch::Sender<Leadership>),
     peers: Arc<Peers>,
     /// Requests of other members that are being answered.
     inbound: TaskTracker,
@@ -120,6 +122,7 @@ impl Raft {
         let (disk, machine) = opened.await.with_context(cannot_open)?.with_context(cannot_open)?;
 
         let map = machine.map();
+        let map_sender = machine.map_sender();
         let peers = Arc::new(Peers::new(make_client));
         let weak_disk = Arc::downgrade(&disk);
         let raft = openraft::Raft::new(
@@ -133,10 +136,11 @@ impl Raft {
 
         let (leadership_sender, leadership) = watch::channel(Leadership::default());
         // Others may need the map while they drain.
-        let follow = status::follow(raft.metrics(), leadership_sender);
+        let follow = status::follow(raft.metrics(), leadership_sender.clone());
         supervisor.spawn(TaskSpec::fatal("raft").abort_last(), follow);
         let inbound = TaskTracker::new();
-        Ok(Self { inner: Arc::new(Inner { raft, map, leadership, peers, inbound, disk: weak_disk }) })
+        let _kept_open = (map_sender, leadership_sender);
+        Ok(Self { inner: Arc::new(Inner { raft, map, leadership, _kept_open, peers, inbound, disk: weak_disk }) })
     }
 
     /// The applied map, as it changes; `None` until the cluster is initialised. It may lag behind the leader's: for a

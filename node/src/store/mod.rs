@@ -23,7 +23,10 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use tertulia_shard_map::{ClusterId, ConversationId, EventId, Incarnation, NodeId, Slot, SlotCount, StoreId, UserId};
-use tokio_postgres::{Client, NoTls, error::SqlState};
+use tokio_postgres::{
+    Client, NoTls,
+    error::{Severity, SqlState},
+};
 use uuid::Uuid;
 
 pub use blocks::{BlockKey, Sight, StoredBlock};
@@ -92,6 +95,10 @@ pub enum StoreError {
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else { return Self::Unavailable(Some(error)) };
+        // The session has ended with it. A commit that could not be synced may still be found when the store recovers.
+        if matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) {
+            return Self::Unavailable(Some(error));
+        }
         match db.code().code() {
             "TT001" => Self::LaneFenced,
             "TT002" => Self::Duplicate,

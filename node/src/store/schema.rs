@@ -72,11 +72,14 @@ impl Store {
     /// One at a time makes, attaches, detaches or drops partitions. Held by the connection, until it ends or unlocks.
     pub(super) async fn lock_schema(&self, client: &Client) -> Result<(), StoreError> {
         client.execute(LOCK, &[&SCHEMA_LOCK]).await?;
+        // One that freezes meanwhile keeps the others waiting for so long, and is cut off then.
+        client.batch_execute("SET idle_session_timeout = '15s'").await?;
         Ok(())
     }
 
     pub(super) async fn unlock_schema(&self, client: &Client) -> Result<(), StoreError> {
         client.execute(UNLOCK, &[&SCHEMA_LOCK]).await?;
+        client.batch_execute("SET idle_session_timeout = 0").await?;
         Ok(())
     }
 

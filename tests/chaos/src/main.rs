@@ -5,19 +5,23 @@
 //! kept.
 
 mod course;
+mod inflict;
+mod moves;
 mod outage;
 mod report;
 mod run;
 mod schedule;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum as _};
 use tertulia_soak::chat::Crowd;
-use tertulia_test_support::Hosts;
 
-use crate::{report::Report, schedule::Kind};
+use crate::{
+    report::Report,
+    schedule::{Kind, Need},
+};
 
 /// Breaks a cluster in all the ways there are, under load, and checks that no promise was broken.
 #[derive(Debug, Parser)]
@@ -29,7 +33,7 @@ pub struct Options {
     #[arg(long, default_value_t = rand::random::<u32>().into())]
     seed: u64,
     /// The kinds of faults, with commas between them. By default all that can be had here: those of the network want root and
-    /// iptables.
+    /// iptables, those of full disks root, those of slow and failing ones strace.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Kind>,
     /// Seconds from one fault to the next; more where the cluster needs more to be whole again.
@@ -69,18 +73,17 @@ fn within(text: &str, least: f64, most: f64) -> Result<f64, String> {
 impl Options {
     /// The kinds of faults to be, at least one.
     fn faults(&self) -> anyhow::Result<Vec<Kind>> {
-        let unavailable = Hosts::unavailable();
-        let can_be_had = |kind: &Kind| unavailable.is_none() || !kind.is_of_network();
-        if self.faults.is_empty() {
-            if let Some(why) = unavailable {
-                eprintln!("without the faults of the network: {why}");
-            }
-            return Ok(Kind::value_variants().iter().copied().filter(can_be_had).collect());
+        let named = !self.faults.is_empty();
+        let mut kinds = if named { self.faults.clone() } else { Kind::value_variants().to_vec() };
+        let needs: BTreeSet<Need> = kinds.iter().map(|kind| kind.needs()).collect();
+        for (need, why) in needs.into_iter().filter_map(|need| Some((need, need.unavailable()?))) {
+            let (without, left): (Vec<Kind>, Vec<Kind>) = kinds.into_iter().partition(|kind| kind.needs() == need);
+            let names: Vec<String> = without.into_iter().map(Kind::name).collect();
+            ensure!(!named, "{} cannot be had here: {why}", names.join(", "));
+            eprintln!("without {}: {why}", names.join(", "));
+            kinds = left;
         }
-        if let Some(kind) = self.faults.iter().find(|kind| !can_be_had(kind)) {
-            bail!("{} cannot be had here: {}", kind.name(), unavailable.unwrap_or_default());
-        }
-        Ok(self.faults.clone())
+        Ok(kinds)
     }
 
     fn time(&self) -> Duration {

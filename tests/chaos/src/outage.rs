@@ -35,10 +35,18 @@ pub struct Percentiles {
 /// For each slot in which somebody had to wait during the fault: the longest wait, counted from the fault or from when the
 /// message was sent, whichever came later.
 pub fn of_window(window: &Window, waits: &[SlotWait]) -> Vec<Duration> {
+    longest(window, waits, |slot| window.slots.as_ref().is_none_or(|slots| slots.contains(&slot)))
+}
+
+/// The same for the slots that the fault does not concern.
+pub fn elsewhere(window: &Window, waits: &[SlotWait]) -> Vec<Duration> {
+    longest(window, waits, |slot| window.slots.as_ref().is_some_and(|slots| !slots.contains(&slot)))
+}
+
+fn longest(window: &Window, waits: &[SlotWait], is_of_it: impl Fn(Slot) -> bool) -> Vec<Duration> {
     let mut longest: BTreeMap<Slot, Duration> = BTreeMap::new();
     for wait in waits {
-        let is_of_it = window.slots.as_ref().is_none_or(|slots| slots.contains(&wait.slot));
-        if is_of_it && wait.until > window.from && wait.since < window.to {
+        if is_of_it(wait.slot) && wait.until > window.from && wait.since < window.to {
             let time = wait.until - wait.since.max(window.from);
             let most = longest.entry(wait.slot).or_default();
             *most = time.max(*most);
@@ -83,6 +91,7 @@ mod tests {
             wait(2, 200, 9000),
         ];
         assert_eq!(of_window(&window, &waits), [300 * MS, 800 * MS]);
+        assert_eq!(elsewhere(&window, &waits), [800 * MS]);
         assert_eq!(of_window(&Window { slots: None, ..window }, &waits).len(), 3);
     }
 

@@ -25,6 +25,9 @@ const CHECKED: [Invariant; 8] = [
     Invariant::ServesAfterFaults,
 ];
 
+/// A slot whose store is well does not wait for another store. Much, for a machine that does everything at once.
+const WAIT_ELSEWHERE_MAX: Duration = Duration::from_secs(3);
+
 /// A fault that was, and how it went.
 #[derive(Debug)]
 pub struct Happened {
@@ -43,7 +46,7 @@ pub struct Observed {
     pub fenced: u64,
     /// Times that a mailbox found events missing, and asked for them: fan-out is to leave none out.
     pub inbox_gaps: u64,
-    /// Slots taken from a node that was there, while packets were lost.
+    /// Slots taken from a node that was there, while packets were lost, late or doubled.
     pub spurious_take_overs: u64,
     /// ERROR lines and panics of the processes, and processes that ended by themselves.
     pub complaints: Vec<String>,
@@ -73,7 +76,7 @@ pub struct Report {
     stale_writes_committed: u64,
     /// Times that a mailbox found events missing that fan-out should have brought.
     inbox_gaps: u64,
-    /// While packets were lost: how often a node lost its slots that was there all the time.
+    /// While packets were lost, late or doubled: how often a node lost its slots that was there all the time.
     spurious_take_overs: u64,
     faults: BTreeMap<String, u64>,
     /// Why the run has failed; empty where it has not.
@@ -86,6 +89,8 @@ pub struct Report {
 struct ByFault {
     count: u64,
     wait_ms: Option<Percentiles>,
+    /// In the slots that the faults did not concern, where they concern only some.
+    wait_elsewhere_ms: Option<Percentiles>,
     healed_ms: Option<u64>,
 }
 
@@ -94,10 +99,11 @@ impl Report {
         let unexpected = world.tally.all_unexpected();
         let count = |invariant| violations.count(invariant);
         let verdict = |invariant| if count(invariant) == 0 { json!("ok") } else { json!(count(invariant)) };
-        let waits = |is_of_it: &dyn Fn(Kind) -> bool| {
+        let over = |is_of_it: &dyn Fn(Kind) -> bool, of_window: fn(&Window, &[SlotWait]) -> Vec<Duration>| {
             let faults = observed.faults.iter().filter(|fault| is_of_it(fault.kind));
-            outage::percentiles(faults.flat_map(|fault| outage::of_window(&fault.window, &observed.waits)).collect())
+            outage::percentiles(faults.flat_map(|fault| of_window(&fault.window, &observed.waits)).collect())
         };
+        let waits = |is_of_it: &dyn Fn(Kind) -> bool| over(is_of_it, outage::of_window);
         let counts = schedule::counts(observed.faults.iter().map(|fault| fault.kind));
         let mut by_fault = BTreeMap::new();
         for fault in &observed.faults {
@@ -106,6 +112,7 @@ impl Report {
                 ByFault {
                     count: counts[&fault.kind.name()],
                     wait_ms: waits(&|kind| kind == fault.kind),
+                    wait_elsewhere_ms: over(&|kind| kind == fault.kind, outage::elsewhere),
                     healed_ms: same.filter_map(|it| it.healed_in).max().map(|time| time.as_millis() as u64),
                 }
             });
@@ -120,6 +127,10 @@ impl Report {
         if unexpected.count > 0 {
             let described = unexpected.described.join("; ");
             failures.push(format!("{} errors that nobody had given cause for: {described}", unexpected.count));
+        }
+        let elsewhere = over(&|kind| kind == Kind::DiskFull, outage::elsewhere);
+        if let Some(Percentiles { max, .. }) = elsewhere.filter(|it| it.max > WAIT_ELSEWHERE_MAX.as_millis() as u64) {
+            failures.push(format!("while the disk of a store was full, a slot of another waited for {max} ms"));
         }
         if observed.inbox_gaps > 0 {
             failures.push(format!("{} times a mailbox found events missing", observed.inbox_gaps));
@@ -175,16 +186,16 @@ impl fmt::Display for Report {
         write!(f, "{}", self.violations)?;
         writeln!(
             f,
-            "  stale writes: {} attempted, {} committed; take-overs because packets were lost: {}",
+            "  stale writes: {} attempted, {} committed; take-overs because packets were lost, late or doubled: {}",
             self.stale_writes_attempted, self.stale_writes_committed, self.spurious_take_overs
         )?;
-        writeln!(f, "  {:16} {:>5} {:>22} {:>14}", "fault", "count", "waits p50/p99/max ms", "healed in ms")?;
+        writeln!(f, "  {:26} {:>5} {:>22} {:>14}", "fault", "count", "waits p50/p99/max ms", "healed in ms")?;
         let waits = |waits: Option<Percentiles>| {
             waits.map_or_else(|| "-".to_owned(), |it| format!("{}/{}/{}", it.p50, it.p99, it.max))
         };
         for (name, of_kind) in &self.by_fault {
             let healed = of_kind.healed_ms.map_or_else(|| "never".to_owned(), |ms| ms.to_string());
-            writeln!(f, "  {name:16} {:>5} {:>22} {healed:>14}", of_kind.count, waits(of_kind.wait_ms))?;
+            writeln!(f, "  {name:26} {:>5} {:>22} {healed:>14}", of_kind.count, waits(of_kind.wait_ms))?;
         }
         writeln!(
             f,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::ValueEnum;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
-use tertulia_test_support::Member;
+use tertulia_test_support::{Disks, Hosts, Member, Strace};
 
 /// What is done to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
@@ -46,6 +46,22 @@ pub enum Kind {
     MoveSlotsKillNode,
     /// The same, and Postgres crashes meanwhile.
     MoveSlotsCrashPostgres,
+    /// Every datagram between hosts comes late.
+    Delay,
+    /// Some datagrams come late, and others overtake them.
+    Reorder,
+    /// Some datagrams come twice, and some of these late.
+    Duplicate,
+    /// The disk under the tables of one store takes nothing more; then it has room again.
+    DiskFull,
+    /// What a node writes down for Raft takes long to be on its disk, while the map changes.
+    SlowFsyncNode,
+    /// What a node writes down for Raft does not get on its disk: it is to end. It is started again a little later.
+    FailingFsyncNode,
+    /// What Postgres writes takes long to be on its disk.
+    SlowFsyncStore,
+    /// What Postgres writes does not get on its disk: it ends all its sessions, and recovers from its log.
+    FailingFsyncStore,
 }
 
 impl Kind {
@@ -73,22 +89,78 @@ impl Kind {
             | Self::PartNodes
             | Self::PartRouter
             | Self::LosePackets
-            | Self::MoveSlotsCrashPostgres => Effect::Other,
+            | Self::MoveSlotsCrashPostgres
+            | Self::Delay
+            | Self::Reorder
+            | Self::Duplicate
+            | Self::DiskFull
+            | Self::SlowFsyncNode
+            | Self::FailingFsyncNode
+            | Self::SlowFsyncStore
+            | Self::FailingFsyncStore => Effect::Other,
         }
     }
 
-    /// Whether it is done to the network, and so wants each process on a host of its own.
-    pub const fn is_of_network(self) -> bool {
-        matches!(
-            self,
+    /// What it is done with.
+    pub const fn needs(self) -> Need {
+        match self {
+            Self::KillNode
+            | Self::PauseNode
+            | Self::KillNodeFreezeLanes
+            | Self::RestartNode
+            | Self::RollingRestart
+            | Self::KillRouter
+            | Self::RestartRouter
+            | Self::CrashPostgres
+            | Self::KillRedis
+            | Self::FlushRedis
+            | Self::MoveSlots
+            | Self::MoveSlotsKillNode
+            | Self::MoveSlotsCrashPostgres => Need::Nothing,
             Self::CutOffNode
-                | Self::DeafenNode
-                | Self::MuteNode
-                | Self::PartNodes
-                | Self::PartRouter
-                | Self::PartStores
-                | Self::LosePackets
-        )
+            | Self::DeafenNode
+            | Self::MuteNode
+            | Self::PartNodes
+            | Self::PartRouter
+            | Self::PartStores
+            | Self::LosePackets => Need::Hosts,
+            Self::Delay | Self::Reorder | Self::Duplicate => Need::Datagrams,
+            Self::DiskFull => Need::Disks,
+            Self::SlowFsyncNode | Self::FailingFsyncNode | Self::SlowFsyncStore | Self::FailingFsyncStore => {
+                Need::Strace
+            }
+        }
+    }
+
+    /// Whether what is between the processes works, but badly: no node should lose its slots for that.
+    pub const fn spoils_network(self) -> bool {
+        matches!(self, Self::LosePackets | Self::Delay | Self::Reorder | Self::Duplicate)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// But signals.
+    Nothing,
+    /// Each process on a host of its own.
+    Hosts,
+    /// The same, with a hand on every datagram.
+    Datagrams,
+    /// Each store's tables on a disk of its own.
+    Disks,
+    Strace,
+}
+
+impl Need {
+    /// Why it cannot be had here, in words.
+    pub fn unavailable(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing => None,
+            Self::Hosts => Hosts::unavailable(),
+            Self::Datagrams => Hosts::unavailable_for_datagrams(),
+            Self::Disks => Disks::unavailable(),
+            Self::Strace => Strace::unavailable(),
+        }
     }
 }
 
@@ -102,12 +174,18 @@ pub enum Effect {
 }
 
 /// One fault to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Planned {
     pub kind: Kind,
     pub victim: Member,
     /// The node that it is parted from.
     pub other: Member,
+    /// Whose disk it is.
+    pub store: u32,
+    /// How bad it is, where there are degrees: 0 to 1.
+    pub severity: f64,
+    /// For what is by chance in it.
+    pub seed: u64,
     /// From the fault until its end: the start of what was killed, SIGCONT of what was stopped.
     pub hold: Duration,
     /// Until the next one, from when this one began, unless the cluster needs longer.
@@ -116,10 +194,13 @@ pub struct Planned {
 
 pub const NODES: u32 = 3;
 pub const ROUTERS: u32 = 2;
+pub const STORES: u32 = 2;
 /// The longest that a process is stopped.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 const DOWN_MAX: Duration = Duration::from_secs(3);
 const PARTED_MAX: Duration = Duration::from_secs(8);
+/// Long enough for every slot to want another page.
+const FULL_MAX: Duration = Duration::from_secs(15);
 
 /// Faults without an end. Each kind comes as often as any other; the same seed and kinds make the same ones.
 pub struct Schedule {
@@ -162,6 +243,7 @@ impl Iterator for Schedule {
         // Most pauses are short: those around the time after which a node counts as dead are the interesting ones.
         let stopped = [1.0, 2.0, 4.0, 30.0].choose(dice).copied().unwrap_or(1.0);
         let stopped = Duration::from_secs(1).mul_f64(dice.random_range(0.5..=stopped)).min(PAUSE_MAX);
+        let (store, severity, seed) = (dice.random_range(1..=STORES), dice.random(), dice.random());
         let (victim, hold) = match kind {
             Kind::KillNode | Kind::KillNodeFreezeLanes => (node, down),
             Kind::PauseNode => (node, stopped),
@@ -172,12 +254,17 @@ impl Iterator for Schedule {
             Kind::KillRedis | Kind::FlushRedis => (Member::Redis, down),
             Kind::CutOffNode | Kind::DeafenNode | Kind::MuteNode | Kind::PartNodes | Kind::PartStores => (node, parted),
             Kind::PartRouter => (router, parted),
-            Kind::LosePackets => (node, PARTED_MAX),
+            Kind::LosePackets | Kind::Delay | Kind::Reorder | Kind::Duplicate => (node, PARTED_MAX),
             Kind::MoveSlots => (node, Duration::ZERO),
             // A move of some slots takes about that long.
             Kind::MoveSlotsKillNode | Kind::MoveSlotsCrashPostgres => (node, down),
+            Kind::DiskFull => (Member::Postgres, FULL_MAX.mul_f64(0.3 + 0.7 * severity)),
+            Kind::SlowFsyncNode => (node, parted),
+            Kind::FailingFsyncNode => (node, down),
+            Kind::SlowFsyncStore => (Member::Postgres, parted),
+            Kind::FailingFsyncStore => (Member::Postgres, Duration::ZERO),
         };
-        Some(Planned { kind, victim, other, hold, pause: self.every })
+        Some(Planned { kind, victim, other, store, severity, seed, hold, pause: self.every })
     }
 }
 
@@ -223,5 +310,7 @@ mod tests {
         assert_eq!(victims(Kind::KillNode).len(), NODES as usize);
         assert_eq!(victims(Kind::KillRouter).len(), ROUTERS as usize);
         assert_eq!(victims(Kind::CrashPostgres).len(), 1);
+        let stores = planned(1, &[Kind::DiskFull]).into_iter().map(|it| it.store);
+        assert_eq!(stores.collect::<std::collections::BTreeSet<_>>().len(), STORES as usize);
     }
 }

@@ -1,4 +1,4 @@
-//! What `scripts/chaos` does, for three minutes: every kind of fault comes, and no promise is broken.
+//! What `scripts/chaos` does, for three minutes: nearly every kind of fault comes, and no promise is broken.
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ async fn three_minutes_of_faults_break_no_promise() {
         assert_eq!(report["invariants"][format!("I{number}")], "ok", "{report:#}");
     }
     let faults = report["faults"].as_object().expect("counts");
-    assert!(faults.len() >= 9, "every kind came: {report:#}");
+    assert!(faults.len() >= 15, "many kinds came: {report:#}");
     assert!(report["acked"].as_u64() > Some(1_000), "{report:#}");
     assert_eq!(report["stale_writes_committed"], 0, "{report:#}");
     println!("{report:#}\n{course}");

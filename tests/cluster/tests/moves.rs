@@ -5,6 +5,7 @@ mod chatting;
 use std::{collections::BTreeSet, process::Output, sync::Arc, time::Duration};
 
 use chatting::Chatting;
+use tertulia_shard_map::ClusterId;
 use tertulia_test_support::{Cluster, Member, eventually};
 
 const SLOTS: u32 = 32;
@@ -177,4 +178,33 @@ async fn an_operator_aborts_a_move_and_begins_it_again() {
 async fn moves(cluster: &Arc<Cluster>) -> Vec<serde_json::Value> {
     let told = ctl(cluster, &["moves", "--json"]).await;
     serde_json::from_slice(&told.stdout).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_a_late_driver_left_is_swept() {
+    let cluster = cluster().await;
+    let map: serde_json::Value = serde_json::from_str(&succeeded(&ctl(&cluster, &["map", "--json"]).await)).expect("JSON");
+    let id: ClusterId = map["cluster"].as_str().and_then(|id| id.parse().ok()).expect("the cluster's id");
+    let end = u32::from_be_bytes(id.to_bytes()[12..].try_into().expect("four bytes"));
+    let stray = format!("tertulia_move_{end:08x}_999_1");
+    let store = cluster.sql(1).await;
+    let slot = format!("SELECT pg_create_logical_replication_slot('{stray}', 'pgoutput')");
+    store.batch_execute(&format!("CREATE PUBLICATION {stray} FOR TABLE move_marker")).await.expect("it can be made");
+    store.batch_execute(&slot).await.expect("it can be made");
+    // Another cluster's, or somebody's who has nothing to do with us.
+    store.batch_execute("CREATE PUBLICATION tertulia_move_00000000_999_1 FOR TABLE move_marker").await.expect("it can be made");
+
+    // Whoever leads next looks at once.
+    for node in [1, 2, 3].map(Member::Node) {
+        cluster.restart(node).await;
+    }
+    let left = "SELECT (SELECT count(*) FROM pg_publication WHERE pubname = $1) \
+                     + (SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1)";
+    eventually("it to be removed", async || {
+        let row = store.query_one(left, &[&stray]).await.expect("it answers");
+        (row.get::<_, i64>(0) == 0).then_some(())
+    })
+    .await;
+    let others: i64 = store.query_one("SELECT count(*) FROM pg_publication", &[]).await.expect("it answers").get(0);
+    assert_eq!(others, 1);
 }

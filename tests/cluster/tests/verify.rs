@@ -382,9 +382,9 @@ async fn a_store_that_is_away_is_told_and_is_no_success() {
     let slot = slot.to_string();
     let (code, told) = verify(&cluster, &["--slots", &slot]).await;
     assert_eq!((code, &told["slots_checked"], &told["events"]), (0, &1.into(), &1.into()), "{told:#}");
-    for (wrong, expected) in [("16", 1), ("a", 2)] {
+    for wrong in ["16", "a"] {
         let output = ctl(&cluster, &["verify", "--slots", wrong]).await;
-        assert_eq!(output.status.code(), Some(expected), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     }
     cluster.kill(Member::Node(1));
     let output = ctl(&cluster, &["verify"]).await;

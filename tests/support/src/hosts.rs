@@ -9,7 +9,10 @@ use std::{
     process::Command,
 };
 
-use crate::member::Member;
+use crate::{
+    datagrams::{HeldBack, HoldBack, QUEUE},
+    member::Member,
+};
 
 /// The networks are 10.201.1.0/24 to 10.201.250.0/24.
 const NETWORKS: std::ops::RangeInclusive<u8> = 1..=250;
@@ -26,6 +29,20 @@ pub struct Hosts {
 impl Hosts {
     /// What is missing for this, in words. Found out by trying, for not every root may make hosts.
     pub fn unavailable() -> Option<&'static str> {
+        let random_loss = "-A INPUT -m statistic --mode random --probability 0.5 -j DROP";
+        Self::missing(&[(random_loss, "iptables does not work here")])
+    }
+
+    /// The same for hosts to which datagrams come late or twice.
+    pub fn unavailable_for_datagrams() -> Option<&'static str> {
+        let queue = format!("-A INPUT -p udp -j NFQUEUE --queue-num {QUEUE} --queue-bypass");
+        let double = "-A OUTPUT -p udp -j TEE --gateway 10.201.0.1";
+        let rules = [(queue.as_str(), "iptables has no NFQUEUE here"), (double, "iptables has no TEE here")];
+        Self::unavailable().or_else(|| Self::missing(&rules))
+    }
+
+    /// Tries these rules of iptables, each with what it means where it fails, on a host.
+    fn missing(rules: &[(&str, &'static str)]) -> Option<&'static str> {
         let name = format!("ttp{}", std::process::id());
         let works = |arguments: &str| {
             let arguments = arguments.replace("NAME", &name);
@@ -35,15 +52,15 @@ impl Hosts {
             ("link show", "iproute2 is not installed"),
             ("link add NAME type bridge", "this process may not make a bridge: it wants root"),
             ("netns add NAME", "this process may not make a network namespace"),
-            (
-                "netns exec NAME iptables -w -A INPUT -m statistic --mode random --probability 0.5 -j DROP",
-                "iptables does not work here",
-            ),
         ];
-        let missing = trials.into_iter().find(|(trial, _)| !works(trial));
+        let mut missing = trials.into_iter().find(|(trial, _)| !works(trial)).map(|(_, why)| why);
+        if missing.is_none() {
+            let works = |rule: &str| works(&format!("netns exec NAME iptables -w {rule}"));
+            missing = rules.iter().find(|(rule, _)| !works(rule)).map(|(_, why)| *why);
+        }
         works("netns del NAME");
         works("link del NAME");
-        missing.map(|(_, why)| why)
+        missing
     }
 
     /// Makes the network and the hosts. `folder` is guarded by a [watchdog](crate::watchdog), which removes them again.
@@ -59,9 +76,11 @@ impl Hosts {
         let numbers = members.iter().copied().zip(GATEWAY + 1..).collect();
         let hosts = Self { network, numbers };
         let bridge = format!("tt{network}");
-        let names: Vec<String> =
-            hosts.numbers.keys().map(|member| format!("netns {}\n", hosts.name(*member))).collect();
-        fs::write(folder.join("hosts"), format!("{}link {bridge}\n", names.concat())).expect("a file can be written");
+        // A namespace goes some time after it was removed, and its link with it, unless that was removed before.
+        let parts =
+            |(member, number): (&Member, &u8)| format!("link tt{network}v{number}\nnetns {}\n", hosts.name(*member));
+        let names: String = hosts.numbers.iter().map(parts).collect();
+        fs::write(folder.join("hosts"), format!("{names}link {bridge}\n")).expect("a file can be written");
         ip(&format!("addr add {}/24 dev {bridge}", hosts.address(GATEWAY)));
         ip(&format!("link set {bridge} up"));
         for (&member, &number) in &hosts.numbers {
@@ -103,9 +122,33 @@ impl Hosts {
         self.filter(to, &format!("-A INPUT ! -s {} {random} -j DROP", self.address(GATEWAY)));
     }
 
-    /// Every host hears everything again.
+    /// Every host gets the datagrams of others as `how` says, for as long as what is returned lives.
+    pub fn hold_back(&self, how: HoldBack, seed: u64) -> std::io::Result<HeldBack> {
+        let names: Vec<String> = self.numbers.keys().map(|member| self.name(*member)).collect();
+        let held = HeldBack::start(&names, how, seed)?;
+        // Without anybody at the queue, the bypass delivers at once.
+        let queue = format!("-j NFQUEUE --queue-num {QUEUE} --queue-bypass");
+        for &member in self.numbers.keys() {
+            self.filter(member, &format!("-A INPUT -p udp ! -s {} {queue}", self.address(GATEWAY)));
+        }
+        Ok(held)
+    }
+
+    /// This share of the datagrams that a host sends to another arrives twice.
+    pub fn double(&self, share: f64) {
+        let random = format!("-m statistic --mode random --probability {share}");
+        let have_quic = || self.numbers.keys().filter(|it| matches!(it, Member::Node(_) | Member::Router(_)));
+        for &from in have_quic() {
+            for &to in have_quic().filter(|to| **to != from) {
+                let to = self.ip(to);
+                self.filter(from, &format!("-A OUTPUT -p udp -d {to} {random} -j TEE --gateway {to}"));
+            }
+        }
+    }
+
+    /// Every host hears everything again, at once and once.
     pub fn mend(&self) {
-        self.numbers.keys().for_each(|member| self.filter(*member, "-F INPUT"));
+        self.numbers.keys().for_each(|member| self.filter(*member, "-F"));
     }
 
     fn filter(&self, member: Member, rule: &str) {

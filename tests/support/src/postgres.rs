@@ -11,6 +11,8 @@ use std::{
     process::Command,
 };
 
+use crate::Disks;
+
 pub const USER: &str = "tertulia";
 
 /// Durable as in production; small, for many may run at once.
@@ -45,6 +47,7 @@ pub struct PostgresFolder {
     programs: PathBuf,
     data: PathBuf,
     account: Option<Account>,
+    disks: Option<Disks>,
 }
 
 impl PostgresFolder {
@@ -58,7 +61,7 @@ impl PostgresFolder {
         if let Some(account) = account {
             chown(&home, Some(account.uid), Some(account.gid)).expect("root may give a folder away");
         }
-        let this = Self { programs: find_programs(), data: home.join("data"), account };
+        let this = Self { programs: find_programs(), data: home.join("data"), account, disks: None };
         // Without fsync: a folder that has no data yet need not survive a crash.
         let output = this
             .command("initdb")
@@ -77,6 +80,17 @@ impl PostgresFolder {
             fs::write(this.data.join("pg_hba.conf"), rules).expect("the rules can be written");
         }
         this
+    }
+
+    /// Gives each store a disk of its own, before the server starts.
+    pub fn add_disks(&mut self, stores: u32) {
+        let Account { uid, gid } = self.account.expect("disks want root");
+        let home = self.data.parent().expect("it is in a folder");
+        self.disks = Some(Disks::create(home, stores, (uid, gid)));
+    }
+
+    pub fn disks(&self) -> Option<&Disks> {
+        self.disks.as_ref()
     }
 
     pub fn server(&self) -> Command {

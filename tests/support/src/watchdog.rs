@@ -2,7 +2,8 @@
 //!
 //! A shell in a process group of its own waits for the end of a pipe that only the test process holds. When the pipe
 //! closes (the cluster was dropped, or the test was killed), it kills every process whose working folder lies in the
-//! cluster's folder, and then removes its [hosts](crate::Hosts) and the folder. Going by the working folder finds what was started a moment before
+//! cluster's folder, and then removes its [hosts](crate::Hosts), its
+//! [disks](crate::Disks) and the folder. Going by the working folder finds what was started a moment before
 //! the kill, and the children of children, which a list of pids would miss.
 
 use std::{
@@ -30,6 +31,9 @@ done
 if [ -f "$1/hosts" ]; then
     while read -r kind name; do ip "$kind" del "$name" 2>/dev/null; done <"$1/hosts"
 fi
+while read -r _ path _; do
+    case $path in "$1"/*) umount -l "$path" 2>/dev/null ;; esac
+done </proc/mounts
 rm -rf "$1"
 "#;
 

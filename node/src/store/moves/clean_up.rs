@@ -1,10 +1,10 @@
 //! Removing what a move made, and what it leaves behind.
 
-use tertulia_shard_map::Slot;
-use tokio_postgres::types::ToSql;
+use tertulia_shard_map::{ClusterId, MoveId, Slot};
+use tokio_postgres::{Row, types::ToSql};
 
-use super::{MoveEnd, columns};
-use crate::store::{StoreError, slot_from_column};
+use super::{MoveEnd, cluster_prefix, columns};
+use crate::store::{Store, StoreError, slot_column, slot_from_column};
 
 const SUBSCRIPTIONS: &str = "SELECT s.subname::text FROM pg_subscription s \
      JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database() WHERE starts_with(s.subname, $1)";
@@ -17,8 +17,28 @@ const HALF_DETACHED: &str = "SELECT p.relname::text, c.relname::text FROM pg_inh
 const ATTACHED: &str = "SELECT p.relname::text FROM pg_inherits i \
      JOIN pg_class p ON p.oid = i.inhparent WHERE i.inhrelid = to_regclass($1)";
 const LEAVES: &str = "SELECT leaf FROM slot_leaves($1) AS leaf WHERE to_regclass(leaf) IS NOT NULL";
+const IS_GIVEN_UP: &str = "SELECT 1 FROM slot_move WHERE slot = $1 AND move_id = $2 AND NOT filling";
+/// Of whatever kind they are: the name is the only thing that tells.
+const LEFT_BEHIND: &str = "SELECT DISTINCT split_part(name, '_', 4) FROM (\
+         SELECT slot_name::text AS name FROM pg_replication_slots WHERE database = current_database() \
+         UNION ALL SELECT pubname::text FROM pg_publication \
+         UNION ALL SELECT s.subname::text FROM pg_subscription s \
+             JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()) o WHERE starts_with(name, $1)";
 /// Unlike the store's owners, nobody waits for this: better late than in the way.
 const LOCK_GENTLY: &str = "SET lock_timeout = '2s'";
+
+impl Store {
+    /// The moves that have replication objects here.
+    pub async fn moves_with_objects(&self, cluster: ClusterId) -> Result<Vec<MoveId>, StoreError> {
+        let client = self.connect("sweep").await?;
+        let rows = client.query(LEFT_BEHIND, &[&cluster_prefix(cluster)]).await?;
+        let id = |row: &Row| {
+            let number: String = row.try_get(0)?;
+            number.parse().map(MoveId::new).map_err(|_| StoreError::Unreadable("the name of a replication object"))
+        };
+        rows.iter().map(id).collect()
+    }
+}
 
 impl MoveEnd {
     /// In the target: ends all replication of this move, also where the source does not answer.
@@ -72,6 +92,10 @@ impl MoveEnd {
     }
 
     async fn drop_locked(&self, slot: Slot) -> Result<(), StoreError> {
+        // Under the lock, which who makes partitions for a newer move wants too: this driver may be late.
+        if self.client.query_opt(IS_GIVEN_UP, &[&slot_column(slot), &self.id_column()]).await?.is_none() {
+            return Ok(());
+        }
         self.client.batch_execute(LOCK_GENTLY).await?;
         for row in self.client.query(HALF_DETACHED, &[]).await? {
             let (parent, leaf): (String, String) = (row.try_get(0)?, row.try_get(1)?);

@@ -42,9 +42,7 @@ impl Store {
     pub async fn move_end(&self, cluster: ClusterId, id: MoveId, slots: Vec<Slot>) -> Result<MoveEnd, StoreError> {
         let client = self.connect("move").await?;
         client.batch_execute(SETTINGS).await?;
-        // Replication slots are of a whole Postgres, which may have stores of several clusters.
-        let cluster = cluster.to_bytes()[12..].iter().fold(0, |bits: u32, byte| (bits << 8) | u32::from(*byte));
-        let prefix = format!("tertulia_move_{cluster:08x}_{id}_");
+        let prefix = format!("{}{id}_", cluster_prefix(cluster));
         Ok(MoveEnd { store: self.clone(), client, id, slots, prefix })
     }
 }
@@ -62,6 +60,12 @@ impl MoveEnd {
     fn slot_columns(&self) -> Vec<i32> {
         columns(&self.slots)
     }
+}
+
+/// Replication slots are of a whole Postgres, which may have stores of several clusters.
+fn cluster_prefix(cluster: ClusterId) -> String {
+    let end = cluster.to_bytes()[12..].iter().fold(0, |bits: u32, byte| (bits << 8) | u32::from(*byte));
+    format!("tertulia_move_{end:08x}_")
 }
 
 fn columns(slots: &[Slot]) -> Vec<i32> {

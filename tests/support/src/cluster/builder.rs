@@ -30,11 +30,17 @@ pub struct Builder {
     shape: Shape,
     settings: Vec<(String, String)>,
     on_hosts: bool,
+    on_disks: bool,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { shape: Shape { nodes: 3, routers: 2, stores: 2, slots: 64 }, settings: Vec::new(), on_hosts: false }
+        Self {
+            shape: Shape { nodes: 3, routers: 2, stores: 2, slots: 64 },
+            settings: Vec::new(),
+            on_hosts: false,
+            on_disks: false,
+        }
     }
 }
 
@@ -71,6 +77,12 @@ impl Builder {
         self
     }
 
+    /// Each store's tables on a disk of its own: see [`Disks`](crate::Disks).
+    pub fn on_disks(mut self) -> Self {
+        self.on_disks = true;
+        self
+    }
+
     /// Starts everything, initialises the cluster, and waits until all is ready.
     pub async fn start(self) -> Cluster {
         let cluster = self.prepare();
@@ -97,7 +109,10 @@ impl Builder {
         fs::write(folder.join("cluster.toml"), config::cluster_toml(self.shape, &addresses))
             .expect("a file can be written");
         let network = hosts.as_ref().map(Hosts::network);
-        let postgres = PostgresFolder::create(&folder, addresses.of(Member::Postgres), network.as_deref());
+        let mut postgres = PostgresFolder::create(&folder, addresses.of(Member::Postgres), network.as_deref());
+        if self.on_disks {
+            postgres.add_disks(self.shape.stores);
+        }
         Cluster {
             shape: self.shape,
             settings: self.settings,
@@ -123,7 +138,13 @@ impl Cluster {
         self.wait_ready(Member::Redis).await;
         let admin = self.sql_database("postgres").await.expect("Postgres is ready");
         for store in 1..=self.shape.stores {
-            let create = format!("CREATE DATABASE {}", config::store_database(store));
+            let mut create = format!("CREATE DATABASE {}", config::store_database(store));
+            if let Some(disks) = self.postgres.disks() {
+                let folder = disks.folder(store);
+                let space = format!("CREATE TABLESPACE disk_{store} LOCATION '{}'", folder.display());
+                admin.batch_execute(&space).await.expect("a tablespace can be made");
+                create += &format!(" TABLESPACE disk_{store}");
+            }
             admin.batch_execute(&create).await.expect("a database can be made");
         }
     }

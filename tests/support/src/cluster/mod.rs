@@ -21,7 +21,7 @@ use tokio_postgres::NoTls;
 pub use builder::Builder;
 
 use crate::{
-    Client, Hosts, HttpResponse, Member, client, config,
+    Client, Disks, Hosts, HttpResponse, Member, Strace, Sync, client, config,
     config::{Addresses, Shape},
     eventually, http,
     member::{Process, Signal, binary, kept_logs_folder},
@@ -189,6 +189,23 @@ impl Cluster {
         self.hosts.as_ref()
     }
 
+    /// The stores' disks; `None` where Postgres has everything on one.
+    pub fn disks(&self) -> Option<&Disks> {
+        self.postgres.disks()
+    }
+
+    /// From now on what the process, and each of its children, wants on the disk is slow to get there or does not, until what is
+    /// returned is dropped. Of a Postgres that fails, its children alone: it recovers from that with others.
+    pub fn spoil_syncs(&self, member: Member, sync: Sync) -> Strace {
+        let own = self.pid(member);
+        let of_it = |pid: u32| fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let mut pids: Vec<u32> = of_it(own).split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+        if member != Member::Postgres || sync != Sync::Failing {
+            pids.push(own);
+        }
+        Strace::attach(&pids, sync, &self.folder)
+    }
+
     /// SIGKILL: as a crash.
     pub fn kill(&self, member: Member) {
         if let Some(mut process) = self.running().remove(&member) {
@@ -198,19 +215,19 @@ impl Cluster {
 
     /// Asks the process to stop, and waits until it has.
     pub async fn terminate(&self, member: Member) -> ExitStatus {
-        let process = self.running().remove(&member);
-        let mut process = process.unwrap_or_else(|| panic!("{member} does not run"));
+        let still_runs = || panic!("{member} still runs {STOP_LIMIT:?} after it was asked to stop");
+        self.terminate_or_kill(member).await.unwrap_or_else(still_runs)
+    }
+
+    /// The same; `None` where it does not stop, and had to be killed.
+    pub async fn terminate_or_kill(&self, member: Member) -> Option<ExitStatus> {
         // For Postgres SIGTERM means "when everybody has gone"; SIGINT is the stop that ends sessions.
-        process.signal(if member == Member::Postgres { Signal::Interrupt } else { Signal::Terminate });
-        process.wait(member, STOP_LIMIT).await
+        self.stop(member, if member == Member::Postgres { Signal::Interrupt } else { Signal::Terminate }).await
     }
 
     /// Postgres, at once and without writing anything down, as in a crash; its children too, so that it can be started again.
     pub async fn crash(&self, member: Member) {
-        let process = self.running().remove(&member);
-        let mut process = process.unwrap_or_else(|| panic!("{member} does not run"));
-        process.signal(Signal::Quit);
-        process.wait(member, STOP_LIMIT).await;
+        self.stop(member, Signal::Quit).await;
     }
 
     /// Has Redis forget everything.
@@ -351,6 +368,18 @@ impl Cluster {
     fn running(&self) -> MutexGuard<'_, BTreeMap<Member, Process>> {
         // A test that panicked elsewhere must still be able to clean up.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` where the signal did not end it in time: then it was killed.
+    async fn stop(&self, member: Member, signal: Signal) -> Option<ExitStatus> {
+        let process = self.running().remove(&member);
+        let mut process = process.unwrap_or_else(|| panic!("{member} does not run"));
+        process.signal(signal);
+        let status = process.end_within(STOP_LIMIT).await;
+        if status.is_none() {
+            process.kill();
+        }
+        status
     }
 
     fn signal(&self, member: Member, signal: Signal) {
