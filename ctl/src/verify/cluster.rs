@@ -1,9 +1,10 @@
 //! The cluster as far as it can be seen: the newest map, and the stores that answer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tertulia_shard_map::{ShardMap, Slot, StoreId};
+use tokio::time::Instant;
 
 use super::{
     fence::{Standing, compare},
@@ -11,16 +12,21 @@ use super::{
 };
 use crate::nodes::Nodes;
 
+/// A store that did not answer is not asked again for so long: there are many slots, and each would wait for it.
+const AWAY: Duration = Duration::from_secs(30);
+
 pub struct Cluster<'a> {
     pub map: Box<ShardMap>,
     nodes: &'a Nodes,
     dsns: &'a BTreeMap<StoreId, Dsn>,
     stores: BTreeMap<StoreId, Store>,
+    /// Why, and since when.
+    away: BTreeMap<StoreId, (Instant, String)>,
 }
 
 impl<'a> Cluster<'a> {
     pub fn new(map: Box<ShardMap>, nodes: &'a Nodes, dsns: &'a BTreeMap<StoreId, Dsn>) -> Self {
-        Self { map, nodes, dsns, stores: BTreeMap::new() }
+        Self { map, nodes, dsns, stores: BTreeMap::new(), away: BTreeMap::new() }
     }
 
     /// Looks at the map again. Where no node answers, the one that is known stays.
@@ -38,9 +44,20 @@ impl<'a> Cluster<'a> {
             return Ok(());
         }
         self.stores.remove(&id);
+        if let Some((_, why)) = self.away.get(&id).filter(|(since, _)| since.elapsed() < AWAY) {
+            bail!("{why}");
+        }
         let dsn = self.dsns.get(&id).with_context(|| format!("the configuration has no [stores.{id}]"))?;
-        self.stores.insert(id, Store::connect(dsn, id, &self.map).await?);
-        Ok(())
+        match Store::connect(dsn, id, &self.map).await {
+            Ok(store) => {
+                self.stores.insert(id, store);
+                Ok(())
+            }
+            Err(error) => {
+                self.away.insert(id, (Instant::now(), format!("{error:#}")));
+                Err(error)
+            }
+        }
     }
 
     /// All that the map names; those that do not answer show when they are asked for.

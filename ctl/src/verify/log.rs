@@ -1,9 +1,10 @@
 //! What a slot's own tables must be, without a look at any other slot. In SQL: a slot may have millions of events.
 
-use std::pin::pin;
+use std::{collections::BTreeSet, pin::pin};
 
 use futures_util::TryStreamExt as _;
 use tertulia_shard_map::{DirectPair, SlotCount, StoreId};
+use tertulia_wire::{BodyError, ReactionBody, ReactionChange, decode_reaction};
 use tokio_postgres::Row;
 
 use super::{
@@ -101,13 +102,19 @@ const MESSAGES: &str = "WITH about AS ( \
 const REACTIONS: &str = "WITH found AS ( \
         SELECT r.conversation_id, r.user_id, r.message_seq, CASE \
             WHEN m.kind IS DISTINCT FROM 1 THEN 'there is no message' \
-            WHEN m.deleted_at_ms IS NOT NULL THEN 'the message is deleted' \
-            WHEN NOT EXISTS (SELECT 1 FROM event_s{slot} e WHERE e.conversation_id = r.conversation_id \
-                                AND e.target_seq = r.message_seq AND e.kind = 4 AND e.sender_id = r.user_id) \
-                THEN 'the log has none of this user' END AS what \
+            WHEN m.deleted_at_ms IS NOT NULL THEN 'the message is deleted' END AS what \
         FROM reaction_s{slot} r \
         LEFT JOIN event_s{slot} m ON m.conversation_id = r.conversation_id AND m.seq = r.message_seq) \
      SELECT conversation_id, user_id, format('a reaction to seq %s: %s', message_seq, what) FROM found WHERE what IS NOT NULL";
+
+/// To messages that are there: what each user sent, in order, and what holds.
+const REACTED: &str = "WITH open AS (SELECT conversation_id, seq FROM event_s{slot} WHERE kind = 1 AND deleted_at_ms IS NULL), \
+     sent AS (SELECT e.conversation_id, e.sender_id AS user_id, e.target_seq AS seq, array_agg(e.body ORDER BY e.seq) AS bodies \
+        FROM event_s{slot} e JOIN open o ON o.conversation_id = e.conversation_id AND o.seq = e.target_seq \
+        WHERE e.kind = 4 GROUP BY 1, 2, 3), \
+     held AS (SELECT r.conversation_id, r.user_id, r.message_seq AS seq, array_agg(r.emoji) AS emojis \
+        FROM reaction_s{slot} r JOIN open o ON o.conversation_id = r.conversation_id AND o.seq = r.message_seq GROUP BY 1, 2, 3) \
+     SELECT conversation_id, user_id, seq, sent.bodies, held.emojis FROM sent FULL JOIN held USING (conversation_id, user_id, seq)";
 
 const MEMBERS: &str = "SELECT c.id, NULL::uuid, format('%s members are counted, and %s are there', c.members, \
             count(m.user_id) FILTER (WHERE m.left_seq IS NULL)) \
@@ -179,6 +186,7 @@ pub async fn check(
             findings.add(violation(snapshot, store, check, &row)?);
         }
     }
+    reactions(snapshot, store, findings).await?;
     places(snapshot, store, slots, findings).await?;
     Ok(volume)
 }
@@ -193,6 +201,42 @@ fn violation(snapshot: &Snapshot<'_>, store: StoreId, check: Check, row: &Row) -
         user: if is_there(1)? { Some(user(row, 1)?) } else { None },
         what: row.try_get(2)?,
     })
+}
+
+/// Whether the reactions that hold are those that were added last and not removed.
+async fn reactions(snapshot: &Snapshot<'_>, store: StoreId, findings: &mut Findings) -> anyhow::Result<()> {
+    let mut rows = pin!(snapshot.rows(REACTED).await?);
+    while let Some(row) = rows.try_next().await? {
+        let (bodies, held): (Option<Vec<&[u8]>>, Option<Vec<String>>) = (row.try_get(3)?, row.try_get(4)?);
+        let (held, sent) = (held.into_iter().flatten().collect(), sent_reactions(&bodies.unwrap_or_default()));
+        let what = match sent {
+            Ok(sent) if sent == held => continue,
+            Ok(sent) => format!("the reactions are {held:?}, the log says {sent:?}"),
+            Err(error) => format!("a reaction cannot be read: {error}"),
+        };
+        findings.add(Violation {
+            check: Check::Contents,
+            store,
+            slot: snapshot.slot,
+            conversation: Some(conversation(&row, 0)?),
+            user: Some(user(&row, 1)?),
+            what: format!("message at seq {}: {what}", number(&row, 2)?),
+        });
+    }
+    Ok(())
+}
+
+/// What is left of one user's reactions to one message, in order.
+fn sent_reactions(bodies: &[&[u8]]) -> Result<BTreeSet<String>, BodyError> {
+    let mut left = BTreeSet::new();
+    for body in bodies {
+        let ReactionBody { emoji, change } = decode_reaction(body)?;
+        match change {
+            ReactionChange::Add => drop(left.insert(emoji)),
+            ReactionChange::Remove => drop(left.remove(&emoji)),
+        }
+    }
+    Ok(left)
 }
 
 /// Whether the keys are this slot's, and a direct conversation's that of its two users.
@@ -232,4 +276,23 @@ async fn places(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tertulia_wire::encode_reaction;
+
+    use super::*;
+
+    #[test]
+    fn reactions_are_what_was_added_last_and_not_removed() {
+        let body = |emoji: &str, change| encode_reaction(&ReactionBody { emoji: emoji.to_owned(), change });
+        let (add, remove) = (ReactionChange::Add, ReactionChange::Remove);
+        let bodies =
+            [body("a", add), body("b", add), body("a", remove), body("c", add), body("c", remove), body("c", add)];
+        let bodies: Vec<&[u8]> = bodies.iter().map(|body| body.as_ref()).collect();
+        assert_eq!(sent_reactions(&bodies).unwrap(), ["b".to_owned(), "c".to_owned()].into());
+        assert_eq!(sent_reactions(&[]).unwrap(), BTreeSet::new());
+        assert!(sent_reactions(&[b"nonsense"]).is_err());
+    }
 }

@@ -25,12 +25,13 @@ const TOGETHER: usize = 16_384;
 /// Rows that are looked at again. Beyond, they count as not checked.
 const SUSPECTS_MAX: usize = 100_000;
 /// Before each look at what differed; in all, longer than anything may take to heal (I9).
-const PAUSES: [Duration; 6] = [
+const PAUSES: [Duration; 7] = [
     Duration::ZERO,
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
+    Duration::from_secs(8),
     Duration::from_secs(8),
 ];
 

@@ -122,20 +122,16 @@ impl<'a> Snapshot<'a> {
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE",
             leaves.join(", ")
         );
-        match client.batch_execute(&begin).await {
-            Err(error) if is_missing(&error) || error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                client.batch_execute("ROLLBACK").await?;
-                return Ok(None);
-            }
-            locked => locked?,
+        let fence = match client.batch_execute(&begin).await {
+            Ok(()) => fence(client, slot).await,
+            Err(error) if is_missing(&error) || error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(None),
+            Err(error) => Err(error.into()),
+        };
+        if let Ok(Some(fence)) = fence {
+            return Ok(Some(Self { client, slot, fence }));
         }
-        match fence(client, slot).await {
-            Ok(Some(fence)) => Ok(Some(Self { client, slot, fence })),
-            other => {
-                client.batch_execute("ROLLBACK").await?;
-                other.map(|_| None)
-            }
-        }
+        client.batch_execute("ROLLBACK").await?;
+        fence.map(|_| None)
     }
 
     /// Rows one after the other, however many there are.
