@@ -85,5 +85,7 @@ pub async fn play(scenarios: &[Scenario], casting: Casting) {
         }
     }
     assert!(failed.is_empty(), "{casting:?}: these scenarios failed: {failed:#?}");
+    let verified = cluster.ctl(&["verify", "--no-rest"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
     cluster.assert_no_errors();
 }
