@@ -3,7 +3,8 @@
 //! It speaks the cluster protocol as `operator`, so it needs that certificate; development keys and tokens it makes
 //! itself. Results go to standard output, complaints to standard error; with `--json`, results are for programs.
 //!
-//! Exit codes: 0 done, and all is well; 1 failed, or something is not well; 2 wrong arguments or configuration.
+//! Exit codes: 0 done, and all is well; 1 failed, or something is not well; 2 wrong arguments or configuration; 3, of `verify`
+//! alone, nothing is found wrong, but not everything could be read.
 
 mod api_key;
 mod endpoints;
@@ -15,6 +16,7 @@ mod membership;
 mod moves;
 mod nodes;
 mod output;
+mod progress;
 mod status;
 mod stores;
 mod token;
@@ -53,8 +55,6 @@ enum Command {
     Stores(OutputArgs),
     /// Which slots should move or change owner, and why; exit code 1 where some should
     Plan(OutputArgs),
-    /// Check on the live data what is always to be true of it, read-only; exit code 1 where something is broken
-    Verify(verify::VerifyArgs),
     /// Add a node that is in the configuration and runs, and wait until it has its share of the slots
     Join(membership::JoinArgs),
     /// Take all slots from a node, and give it no others
@@ -74,6 +74,9 @@ enum Command {
     Moves(OutputArgs),
     /// Abort a move that is not flipped yet: its slots stay where they are
     Abort(moves::AbortArgs),
+    /// Hold the invariants against what the stores hold, reading only; exit code 1 where one is violated, 3 where not
+    /// everything could be read
+    Verify(verify::VerifyArgs),
     /// Who agrees on the shard map
     #[command(subcommand)]
     Raft(members::RaftCommand),
@@ -114,7 +117,6 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         Command::Nodes(output) => members::nodes(config, &output).await?,
         Command::Stores(output) => members::stores(config, &output).await?,
         Command::Plan(output) => return members::plan_of(config, &output).await,
-        Command::Verify(args) => return verify::run(config, &args).await,
         Command::Join(args) => membership::join(config, &args).await?,
         Command::Drain(args) => membership::drain(config, &args).await?,
         Command::Weight(args) => membership::weigh(config, &args).await?,
@@ -124,6 +126,7 @@ async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
         Command::Rebalance(args) => return moves::rebalance(config, &args).await,
         Command::Moves(output) => moves::list(config, &output).await?,
         Command::Abort(args) => moves::abort(config, &args).await?,
+        Command::Verify(args) => return verify::run(config, &args).await,
         Command::Raft(command) => return members::raft(config, &command).await,
         Command::Pki => make_pki(config)?,
         Command::Token(args) => {

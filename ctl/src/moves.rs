@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, IsTerminal as _, Write},
     process::ExitCode,
     time::Duration,
 };
@@ -18,11 +17,15 @@ use tertulia_shard_map::{
 use tertulia_wire::cluster::{MoveProgress, MoveStage};
 use tokio::time::{Instant, sleep};
 
-use crate::{OutputArgs, membership::with_nodes, nodes::Nodes, output};
+use crate::{
+    OutputArgs,
+    membership::with_nodes,
+    nodes::Nodes,
+    output,
+    progress::{Progress, bar},
+};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// The width of a bar, in characters.
-const BAR: usize = 24;
 
 #[derive(Debug, Args)]
 pub struct Pace {
@@ -133,7 +136,7 @@ async fn carry_out(
     mut next: impl FnMut(&ShardMap) -> Option<NewMove>,
 ) -> anyhow::Result<ExitCode> {
     let deadline = Instant::now() + Duration::from_secs(pace.wait);
-    let mut screen = Screen::new();
+    let mut told = Progress::new();
     let mut under_way: BTreeMap<MoveId, MoveEntry> = BTreeMap::new();
     let mut ended: Vec<EndedMove> = Vec::new();
     let mut checked: BTreeSet<StoreId> = BTreeSet::new();
@@ -144,7 +147,7 @@ async fn carry_out(
                 *entry = now.clone();
             } else {
                 let end = ending(&map, *id, entry);
-                screen.line(&format!("move {id}: {end}"))?;
+                told.line(&format!("move {id}: {end}"))?;
                 ended.push(end);
             }
         }
@@ -169,7 +172,7 @@ async fn carry_out(
             break;
         }
         let progress = nodes.moves().await.unwrap_or_default();
-        screen.show(under_way.iter().map(|(id, entry)| {
+        told.show(under_way.iter().map(|(id, entry)| {
             let of_move = progress.iter().find(|it| it.id == *id);
             status_line(*id, entry, of_move)
         }))?;
@@ -178,7 +181,7 @@ async fn carry_out(
         }
         sleep(POLL_INTERVAL).await;
     }
-    screen.clear()?;
+    told.clear()?;
     let (moved, failed): (Vec<_>, Vec<_>) = ended.iter().partition(|it| it.ended == Ending::Moved);
     let slots: usize = moved.iter().map(|it| it.slots).sum();
     if output.json {
@@ -328,11 +331,6 @@ fn status_line(id: MoveId, entry: &MoveEntry, progress: Option<&MoveProgress>) -
     line
 }
 
-fn bar(part: f64) -> String {
-    let full = ((part.clamp(0.0, 1.0) * BAR as f64).round()) as usize;
-    format!("[{}{}]", "#".repeat(full), ".".repeat(BAR - full))
-}
-
 fn size(bytes: u64) -> String {
     match bytes as f64 {
         bytes if bytes < 1e6 => format!("{:.0} kB", bytes / 1e3),
@@ -345,52 +343,6 @@ fn seconds(ms: u64) -> String {
     match ms / 1_000 {
         s if s < 120 => format!("{s} s"),
         s => format!("{} min {:02} s", s / 60, s % 60),
-    }
-}
-
-/// Tells whoever watches: on a terminal in place, elsewhere a line where something has changed.
-struct Screen {
-    is_terminal: bool,
-    shown: Vec<String>,
-}
-
-impl Screen {
-    fn new() -> Self {
-        Self { is_terminal: io::stderr().is_terminal(), shown: Vec::new() }
-    }
-
-    fn show(&mut self, lines: impl Iterator<Item = String>) -> io::Result<()> {
-        let lines: Vec<String> = lines.collect();
-        if self.is_terminal {
-            self.clear()?;
-            let mut out = io::stderr().lock();
-            lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
-        } else {
-            for line in lines.iter().filter(|line| !self.shown.contains(line)) {
-                eprintln!("{line}");
-            }
-        }
-        self.shown = lines;
-        Ok(())
-    }
-
-    /// One that stays.
-    fn line(&mut self, line: &str) -> io::Result<()> {
-        self.clear()?;
-        eprintln!("{line}");
-        Ok(())
-    }
-
-    fn clear(&mut self) -> io::Result<()> {
-        if self.is_terminal {
-            // Up to the first line shown, and nothing below it.
-            let lines = self.shown.len();
-            if lines > 0 {
-                write!(io::stderr(), "\x1b[{lines}A\x1b[J")?;
-            }
-            self.shown.clear();
-        }
-        Ok(())
     }
 }
 

@@ -22,6 +22,19 @@ pub fn rounded(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
 
+/// `1,234,567`
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 fn print_to(target: impl Write, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<ControlFlow<()>> {
     let mut buffered = BufWriter::new(target);
     let written = write(&mut buffered).and_then(|()| buffered.flush());
@@ -58,5 +71,10 @@ mod tests {
         let mut written = Vec::new();
         assert!(print_to(&mut written, line).unwrap().is_continue());
         assert_eq!(written, b"a line\n");
+    }
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -1,10 +1,9 @@
 //! A view as lines of text: pure. Readable in 80 columns, and cut to the height of the screen from its end.
 
-use std::fmt::Write as _;
-
 use tertulia_shard_map::NodeId;
 
 use super::observe::{Presence, View};
+use crate::output::grouped;
 
 /// Busy slots shown where there is no screen that could be too small.
 const BUSY_SLOTS: usize = 8;
@@ -173,20 +172,6 @@ fn per_s(rate: f64) -> String {
     if rate < 100.0 { format!("{rate:.1}") } else { grouped(rate.round() as u64) }
 }
 
-/// `1,234,567`
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{digit}");
-    }
-    text
-}
-
 fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
     let mut unit = 0;
@@ -226,7 +211,6 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0, 1023, 1536, 3 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]);
         assert_eq!([0.04, 99.9, 4_321.0].map(per_s), ["0.0", "99.9", "4,321"]);
     }
