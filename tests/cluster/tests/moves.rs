@@ -183,7 +183,8 @@ async fn moves(cluster: &Arc<Cluster>) -> Vec<serde_json::Value> {
 #[tokio::test]
 async fn what_a_late_driver_left_is_swept() {
     let cluster = cluster().await;
-    let map: serde_json::Value = serde_json::from_str(&succeeded(&ctl(&cluster, &["map", "--json"]).await)).expect("JSON");
+    let map: serde_json::Value =
+        serde_json::from_str(&succeeded(&ctl(&cluster, &["map", "--json"]).await)).expect("JSON");
     let id: ClusterId = map["cluster"].as_str().and_then(|id| id.parse().ok()).expect("the cluster's id");
     let end = u32::from_be_bytes(id.to_bytes()[12..].try_into().expect("four bytes"));
     let stray = format!("tertulia_move_{end:08x}_999_1");
@@ -192,7 +193,10 @@ async fn what_a_late_driver_left_is_swept() {
     store.batch_execute(&format!("CREATE PUBLICATION {stray} FOR TABLE move_marker")).await.expect("it can be made");
     store.batch_execute(&slot).await.expect("it can be made");
     // Another cluster's, or somebody's who has nothing to do with us.
-    store.batch_execute("CREATE PUBLICATION tertulia_move_00000000_999_1 FOR TABLE move_marker").await.expect("it can be made");
+    store
+        .batch_execute("CREATE PUBLICATION tertulia_move_00000000_999_1 FOR TABLE move_marker")
+        .await
+        .expect("it can be made");
 
     // Whoever leads next looks at once.
     for node in [1, 2, 3].map(Member::Node) {

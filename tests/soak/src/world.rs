@@ -430,9 +430,12 @@ mod tests {
         let due = (0..).take_while(|_| world.take_due(0)).count();
         assert_eq!(due, BACKLOG_MAX as usize);
         assert!(world.tally.passed_over.get() > 10_000);
+        let since = Instant::now();
         world.pace(100.0, Duration::from_millis(200)).await;
+        // A busy machine may take longer, in which more becomes due: half of it is this one's.
+        let half = since.elapsed().as_secs_f64() * 100.0 / 2.0;
         let due = (0..).take_while(|_| world.take_due(0)).count();
-        assert!((5..=10).contains(&due), "half of twenty, but {due}");
+        assert!(due >= 5 && due as f64 <= half + 1.0, "half of twenty, but {due} of {half}");
         world.stop_sending();
         assert!(!world.take_due(1), "nobody begins anything any more");
     }
