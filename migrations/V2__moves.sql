@@ -42,6 +42,8 @@ BEGIN
     SELECT max(m.fill) + 1 INTO number FROM slot_move m WHERE m.slot = ANY (p_slots);
     UPDATE slot_move SET move_id = p_move, fill = number, filling = true, source_timeline = p_source_timeline,
         target_timeline = timeline() WHERE slot = ANY (p_slots);
+    -- An earlier filling's says nothing of this one.
+    DELETE FROM move_marker WHERE move_id = p_move;
     RETURN number;
 END $$;
 
@@ -81,16 +83,24 @@ BEGIN
     UPDATE slot_move SET filling = false WHERE slot = ANY (p_slots);
 END $$;
 
+-- Has whoever changes owners or seals wait, until the transaction ends, for all that could still write under the old ones:
+-- first the slots' fences (against another taker), then every lane of the owners found there. After this their batches in
+-- flight are over, and the next ones read the new epochs.
+CREATE FUNCTION lock_owners(p_slots integer[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM slot_fence f WHERE f.slot = ANY (p_slots) ORDER BY f.slot FOR UPDATE;
+    PERFORM 1 FROM lane l
+        WHERE l.node IN (SELECT f.node FROM slot_fence f WHERE f.slot = ANY (p_slots))
+        ORDER BY l.node, l.lane FOR UPDATE;
+END $$;
+
 -- In the source: the slots take no more writes. As take_slots, on behalf of the owners that the map names, and with the
 -- marker in the same transaction. Returns the slots that are sealed at these epochs. Call it in autocommit only.
 CREATE FUNCTION seal_slots(p_move bigint, p_slots integer[], p_epochs bigint[]) RETURNS TABLE (slot integer)
 LANGUAGE plpgsql SET lock_timeout = '100ms' AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM 1 FROM slot_fence f WHERE f.slot = ANY (p_slots) ORDER BY f.slot FOR UPDATE;
-    PERFORM 1 FROM lane l
-        WHERE l.node IN (SELECT f.node FROM slot_fence f WHERE f.slot = ANY (p_slots))
-        ORDER BY l.node, l.lane FOR UPDATE;
+    PERFORM lock_owners(p_slots);
     UPDATE slot_fence f SET epoch = want.epoch, sealed = true
         FROM unnest(p_slots, p_epochs) AS want (slot, epoch)
         WHERE f.slot = want.slot AND f.epoch < want.epoch;
@@ -106,10 +116,7 @@ CREATE OR REPLACE FUNCTION take_slots(p_node bigint, p_incarnation bigint, p_slo
 RETURNS TABLE (slot integer) LANGUAGE plpgsql SET lock_timeout = '1500ms' AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM 1 FROM slot_fence f WHERE f.slot = ANY (p_slots) ORDER BY f.slot FOR UPDATE;
-    PERFORM 1 FROM lane l
-        WHERE l.node IN (SELECT f.node FROM slot_fence f WHERE f.slot = ANY (p_slots))
-        ORDER BY l.node, l.lane FOR UPDATE;
+    PERFORM lock_owners(p_slots);
     UPDATE slot_fence f SET epoch = want.epoch, node = p_node, incarnation = p_incarnation, sealed = false
         FROM unnest(p_slots, p_epochs) AS want (slot, epoch)
         WHERE f.slot = want.slot AND f.epoch < want.epoch;

@@ -93,7 +93,7 @@ pub enum AbortReason {
     Stalled,
     /// The target's copy is not the source's data.
     VerificationFailed,
-    TargetUnavailable,
+    StoreUnavailable,
 }
 
 impl MoveEntry {
@@ -306,7 +306,7 @@ impl fmt::Display for AbortReason {
             Self::TimelineChanged => "a store failed over",
             Self::Stalled => "it took too long",
             Self::VerificationFailed => "the copy differs",
-            Self::TargetUnavailable => "the target is not available",
+            Self::StoreUnavailable => "the stores gave only errors",
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 
 /// Longest time that a driver leaves slots sealed before it proposes to abort.
 pub const STALL_MAX: Duration = Duration::from_millis(500);
-/// How long a copy may fail before it is aborted.
+/// How long a copy may meet errors without getting on before it is aborted.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The same for slots that are sealed.
@@ -33,12 +33,24 @@ pub struct Driver {
     pub progresses: Progresses,
 }
 
+/// A copy that meets errors, and had come so far when that began.
+struct Failing {
+    since: Instant,
+    done: u32,
+}
+
+impl Failing {
+    fn since_now(done: u32) -> Self {
+        Self { since: Instant::now(), done }
+    }
+}
+
 impl Driver {
     /// Until the move is ended.
     pub async fn run(self) {
         let mut map = self.raft.map();
         let mut compared = None;
-        let mut failing_since: Option<Instant> = None;
+        let mut failing: Option<Failing> = None;
         let mut entered: Option<(MoveStep, Instant)> = None;
         loop {
             let current = map.borrow_and_update().clone();
@@ -49,7 +61,7 @@ impl Driver {
                 _ => {
                     tracing::info!(id = %self.id, step = %entry.step, source = %entry.source, target = %entry.target, slots = entry.slots.len(), "driving a move");
                     let now = Instant::now();
-                    (entered, failing_since) = (Some((entry.step, now)), None);
+                    (entered, failing) = (Some((entry.step, now)), None);
                     now
                 }
             };
@@ -61,13 +73,17 @@ impl Driver {
             let change = match done {
                 Ok(change) => change,
                 Err(error) => {
-                    let failing = failing_since.get_or_insert_with(Instant::now).elapsed();
+                    let done = self.progresses.slots_done(self.id);
+                    let failing = failing.get_or_insert_with(|| Failing::since_now(done));
+                    if done > failing.done {
+                        *failing = Failing::since_now(done);
+                    }
                     let error_text = clock::chain(&error).to_string();
                     tracing::warn!(id = %self.id, step = %entry.step, error = %error_text, "a move meets an error");
                     self.progresses.update(self.id, |progress| progress.error = Some(error_text));
                     match entry.step {
-                        MoveStep::Copying if failing > GIVE_UP_AFTER => {
-                            Change::AbortMove { id: self.id, reason: AbortReason::TargetUnavailable }
+                        MoveStep::Copying if failing.since.elapsed() > GIVE_UP_AFTER => {
+                            Change::AbortMove { id: self.id, reason: AbortReason::StoreUnavailable }
                         }
                         step => {
                             let pause = if step == MoveStep::Sealed { RETRY_PAUSE_SEALED } else { RETRY_PAUSE };

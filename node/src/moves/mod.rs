@@ -51,6 +51,7 @@ impl Mover {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweeps = interval(SWEEP_INTERVAL);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut _sweeping;
         let mut drivers: BTreeMap<MoveId, AbortOnDropHandle<()>> = BTreeMap::new();
         loop {
             let leads = matches!(*leadership.borrow_and_update(), Leadership::Leading { .. });
@@ -75,7 +76,10 @@ impl Mover {
                 changed = map.changed() => changed?,
                 changed = leadership.changed() => changed?,
                 _ = looks.tick(), if !drivers.is_empty() => {}
-                _ = sweeps.tick(), if leads => drop(tokio::spawn(sweep(self.raft.clone(), self.stores.clone()))),
+                _ = sweeps.tick(), if leads => {
+                    // Where the last one hangs, it is given up.
+                    _sweeping = AbortOnDropHandle::new(tokio::spawn(sweep(self.raft.clone(), self.stores.clone())));
+                }
             }
         }
     }

@@ -47,6 +47,11 @@ impl Progresses {
         }
     }
 
+    /// Slots that were copied, and those that were compared.
+    pub fn slots_done(&self, id: MoveId) -> u32 {
+        self.lock().get(&id).map_or(0, |known| known.progress.slots_copied + known.progress.slots_compared)
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<MoveId, Known>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

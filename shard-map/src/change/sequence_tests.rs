@@ -19,7 +19,7 @@ fn any_reason() -> impl Strategy<Value = AbortReason> {
         Just(AbortReason::TimelineChanged),
         Just(AbortReason::Stalled),
         Just(AbortReason::VerificationFailed),
-        Just(AbortReason::TargetUnavailable),
+        Just(AbortReason::StoreUnavailable),
     ]
 }
 

@@ -257,7 +257,7 @@ fn steps_are_written_like_this() {
         (AbortReason::TimelineChanged, "TimelineChanged"),
         (AbortReason::Stalled, "Stalled"),
         (AbortReason::VerificationFailed, "VerificationFailed"),
-        (AbortReason::TargetUnavailable, "TargetUnavailable"),
+        (AbortReason::StoreUnavailable, "StoreUnavailable"),
     ];
     let aborted = |(reason, name)| (MoveStep::Aborted(reason), format!(r#"{{"Aborted":"{name}"}}"#));
     let others = [

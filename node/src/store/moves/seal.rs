@@ -9,9 +9,10 @@ use uuid::Uuid;
 use super::{Filling, MoveEnd};
 use crate::store::{StoreError, column, slot_column, slot_from_column};
 
-const DRAINED: &str = "SELECT EXISTS (SELECT 1 FROM move_marker WHERE move_id = $2) AND NOT EXISTS \
-     (SELECT 1 FROM pg_subscription s JOIN pg_subscription_rel r ON r.srsubid = s.oid \
-      WHERE s.subname = $1 AND r.srsubstate <> 'r')";
+/// The marker, by the subscription of this filling, which has none of its tables still to copy.
+const DRAINED: &str = "SELECT EXISTS (SELECT 1 FROM move_marker WHERE move_id = $2) \
+     AND coalesce((SELECT bool_and(r.srsubstate = 'r') FROM pg_subscription s \
+                   JOIN pg_subscription_rel r ON r.srsubid = s.oid WHERE s.subname = $1), false)";
 const CURSORS: &str = "SELECT slot, consumer, event_id FROM slot_cursor WHERE slot = ANY ($1)";
 const SET_CURSORS: &str = "INSERT INTO slot_cursor AS k (slot, consumer, event_id) \
      SELECT * FROM unnest($1::int[], $2::text[], $3::uuid[]) \
