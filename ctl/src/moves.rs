@@ -26,6 +26,8 @@ use crate::{
 };
 
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Moves one after the other that were sealed for too long. After each, the next has half as many slots.
+const STALLS_MAX: u32 = 5;
 
 #[derive(Debug, Args)]
 pub struct Pace {
@@ -72,6 +74,9 @@ pub struct AbortArgs {
 #[serde(rename_all = "snake_case")]
 enum Ending {
     Moved,
+    /// Aborted, because it was sealed for too long: it may be begun again.
+    Stalled,
+    /// For another reason, or for one that was not seen.
     Aborted,
 }
 
@@ -97,10 +102,10 @@ pub async fn move_slots(config: &Config, args: &MoveArgs) -> anyhow::Result<Exit
             bail!("the cluster has no slot {slot}: they are 0 to {}", map.slots().len() - 1);
         }
         let mut left = wanted.clone();
-        carry_out(nodes, &args.pace, &args.output, |map| {
-            // Those that are in a move already are none of this command's business.
+        carry_out(nodes, &args.pace, &args.output, |map, slots_max| {
             left.retain(|slot| map.slot(*slot).store != target);
-            next_move(map, &left, target, usize::from(args.pace.slots_per_move))
+            // Those that are in a move already are none of this command's business.
+            next_move(map, &left, target, slots_max)
         })
         .await
     })
@@ -122,23 +127,25 @@ fn next_move(map: &ShardMap, wanted: &BTreeSet<Slot>, target: StoreId, slots_max
 /// Carries out what the plan says of stores, planning again before every move. Exit code 1 where a move was aborted.
 pub async fn rebalance(config: &Config, args: &RebalanceArgs) -> anyhow::Result<ExitCode> {
     with_nodes(config, async |nodes| {
-        let slots_max = usize::from(args.pace.slots_per_move);
-        carry_out(nodes, &args.pace, &args.output, |map| plan(map).new_moves(slots_max).into_iter().next()).await
+        let next = |map: &ShardMap, slots_max| plan(map).new_moves(slots_max).into_iter().next();
+        carry_out(nodes, &args.pace, &args.output, next).await
     })
     .await
 }
 
-/// Begins what `next` says, as long as it says something and nothing was aborted, and watches until all has ended.
+/// Begins what `next` says for a map and a number of slots, as long as it says something and nothing was aborted, and
+/// watches until all has ended. What was sealed for too long is begun again with fewer slots.
 async fn carry_out(
     nodes: &Nodes,
     pace: &Pace,
     output: &OutputArgs,
-    mut next: impl FnMut(&ShardMap) -> Option<NewMove>,
+    mut next: impl FnMut(&ShardMap, usize) -> Option<NewMove>,
 ) -> anyhow::Result<ExitCode> {
     let deadline = Instant::now() + Duration::from_secs(pace.wait);
     let mut told = Progress::new();
     let mut under_way: BTreeMap<MoveId, MoveEntry> = BTreeMap::new();
     let mut ended: Vec<EndedMove> = Vec::new();
+    let (mut slots_max, mut stalls) = (usize::from(pace.slots_per_move), 0);
     let mut checked: BTreeSet<StoreId> = BTreeSet::new();
     loop {
         let map = nodes.newest_map().await?;
@@ -147,14 +154,18 @@ async fn carry_out(
                 *entry = now.clone();
             } else {
                 let end = ending(&map, *id, entry);
+                match end.ended {
+                    Ending::Stalled => (slots_max, stalls) = (slots_max.div_ceil(2), stalls + 1),
+                    Ending::Moved | Ending::Aborted => stalls = 0,
+                }
                 told.line(&format!("move {id}: {end}"))?;
                 ended.push(end);
             }
         }
         under_way.retain(|id, _| map.move_entry(*id).is_some());
-        let has_failed = ended.iter().any(|it| it.ended == Ending::Aborted);
+        let has_failed = stalls >= STALLS_MAX || ended.iter().any(|it| it.ended == Ending::Aborted);
         if under_way.len() < usize::from(pace.at_most) && !has_failed {
-            match next(&map) {
+            match next(&map, slots_max) {
                 Some(new) => {
                     if checked.insert(new.target) {
                         all_know_the_store(nodes, &map, new.target).await?;
@@ -182,13 +193,14 @@ async fn carry_out(
         sleep(POLL_INTERVAL).await;
     }
     told.clear()?;
-    let (moved, failed): (Vec<_>, Vec<_>) = ended.iter().partition(|it| it.ended == Ending::Moved);
-    let slots: usize = moved.iter().map(|it| it.slots).sum();
+    let slots: usize = ended.iter().filter(|it| it.ended == Ending::Moved).map(|it| it.slots).sum();
+    // One that stalled was begun again, unless that was the last of too many.
+    let failed = ended.iter().filter(|it| it.ended == Ending::Aborted).count() + usize::from(stalls > 0);
     if output.json {
         let json = serde_json::to_string_pretty(&ended)?;
         output::print(|out| writeln!(out, "{json}"))?;
     } else {
-        output::print(|out| match (slots, failed.len()) {
+        output::print(|out| match (slots, failed) {
             (0, 0) => writeln!(out, "nothing to move"),
             (_, 0) => writeln!(out, "{slots} slots have moved"),
             (_, aborted) => {
@@ -196,7 +208,7 @@ async fn carry_out(
             }
         })?;
     }
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Where a node has no connection to the target, it could not serve what it owns there.
@@ -240,7 +252,11 @@ fn ending(map: &ShardMap, id: MoveId, last: &MoveEntry) -> EndedMove {
         source: last.source,
         target: last.target,
         slots: last.slots.len(),
-        ended: if moved { Ending::Moved } else { Ending::Aborted },
+        ended: match last.step {
+            _ if moved => Ending::Moved,
+            MoveStep::Aborted(AbortReason::Stalled) => Ending::Stalled,
+            _ => Ending::Aborted,
+        },
         reason,
     }
 }
@@ -250,8 +266,10 @@ impl std::fmt::Display for EndedMove {
         let Self { source, target, slots, .. } = self;
         match (self.ended, &self.reason) {
             (Ending::Moved, _) => write!(f, "{slots} slots are in store {target}"),
-            (Ending::Aborted, Some(reason)) => write!(f, "{slots} slots stay in store {source}: {reason}"),
-            (Ending::Aborted, None) => write!(f, "{slots} slots stay in store {source}"),
+            (Ending::Stalled | Ending::Aborted, Some(reason)) => {
+                write!(f, "{slots} slots stay in store {source}: {reason}")
+            }
+            (Ending::Stalled | Ending::Aborted, None) => write!(f, "{slots} slots stay in store {source}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod chatting;
 
-use std::{collections::BTreeSet, process::Output, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, process::Output, sync::Arc};
 
 use chatting::Chatting;
 use tertulia_shard_map::ClusterId;
@@ -62,15 +62,8 @@ async fn slots_move_to_another_store_and_back_under_chat() {
     let chatting = Chatting::start(&cluster).await;
     let moving = slots_of(&cluster, 1).await;
 
-    let (slots, mut tries) = (list(&moving), 0);
-    let command = ["move", slots.as_str(), "--to", "2", "--slots-per-move", "8"];
-    let mut moved = ctl(&cluster, &command).await;
-    // On a loaded machine one may be sealed for too long. Then it is begun again.
-    while String::from_utf8_lossy(&moved.stderr).contains("it took too long") && tries < 3 {
-        tries += 1;
-        moved = ctl(&cluster, &command).await;
-    }
-    assert!(succeeded(&moved).ends_with(" slots have moved\n"));
+    let moved = ctl(&cluster, &["move", &list(&moving), "--to", "2", "--slots-per-move", "8"]).await;
+    assert_eq!(succeeded(&moved), format!("{} slots have moved\n", moving.len()));
     assert_eq!(slots_of(&cluster, 1).await, BTreeSet::new());
     assert_clean(&cluster, 1, &moving).await;
     assert_clean(&cluster, 2, &BTreeSet::new()).await;
@@ -78,7 +71,7 @@ async fn slots_move_to_another_store_and_back_under_chat() {
     // The plan wants what was there before, or as good.
     let back = ctl(&cluster, &["rebalance", "--at-most", "2", "--slots-per-move", "4", "--json"]).await;
     let ended: serde_json::Value = serde_json::from_str(&succeeded(&back)).expect("JSON");
-    assert!(ended.as_array().is_some_and(|it| it.iter().all(|it| it["ended"] == "moved")), "{ended}");
+    assert!(ended.as_array().is_some_and(|it| it.iter().any(|it| it["ended"] == "moved")), "{ended}");
     let (here, there) = (slots_of(&cluster, 1).await, slots_of(&cluster, 2).await);
     assert!(here.len().abs_diff(there.len()) <= 4, "store 1 has {here:?}, store 2 {there:?}");
     assert_clean(&cluster, 1, &BTreeSet::new()).await;
@@ -89,35 +82,52 @@ async fn slots_move_to_another_store_and_back_under_chat() {
 
 #[tokio::test]
 async fn a_move_goes_on_under_another_leader() {
-    let cluster = cluster().await;
+    let slow = Cluster::builder().nodes(3).stores(2).slots(SLOTS).set("node.move_bytes_per_second", 65_536);
+    let cluster = Arc::new(slow.start().await);
     let chatting = Chatting::start(&cluster).await;
     let moving = slots_of(&cluster, 1).await;
     let slots = list(&moving);
-    let command = ["move", slots.as_str(), "--to", "2", "--slots-per-move", "16"];
-    let (moved, ()) = tokio::join!(ctl(&cluster, &command), async {
-        // In whatever it is doing then: each of the three may lead, and is killed once.
-        for node in [1, 2, 3].map(Member::Node) {
-            eventually("slots to be moving", async || (!moves(&cluster).await.is_empty()).then_some(())).await;
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            cluster.kill(node);
-            cluster.start(node);
-            cluster.wait_ready(node).await;
-        }
+    // Stalls apart, all of them go in one move.
+    let command = ["move", slots.as_str(), "--to", "2", "--slots-per-move", "32"];
+    let (moved, id) = tokio::join!(ctl(&cluster, &command), async {
+        let id = copying(&cluster).await;
+        let leader = leader(&cluster).await;
+        cluster.kill(leader);
+        assert_eq!(copying(&cluster).await, id, "whoever leads now goes on with the same move");
+        cluster.start(leader);
+        cluster.wait_ready(leader).await;
+        id
     });
-    // Where the leader died while slots were sealed, Raft may have decided to abort: then nothing has moved.
-    let is_moved = moved.status.success();
-    let (here, there) = (slots_of(&cluster, 1).await, slots_of(&cluster, 2).await);
-    let none = BTreeSet::new();
-    if is_moved {
-        assert!(here.is_empty(), "{here:?}");
-    } else {
-        assert_eq!(here, moving);
-    }
-    assert_eq!(here.len() + there.len(), SLOTS as usize);
-    eventually("nothing to be left of it", async || moves(&cluster).await.is_empty().then_some(())).await;
-    assert_clean(&cluster, 1, if is_moved { &moving } else { &there }).await;
-    assert_clean(&cluster, 2, if is_moved { &none } else { &moving }).await;
+    assert_eq!(succeeded(&moved), format!("{} slots have moved\n", moving.len()));
+    assert_clean(&cluster, 1, &moving).await;
+    assert_clean(&cluster, 2, &BTreeSet::new()).await;
+    // With what there was: the first driver's copy was not thrown away.
+    let fill = "SELECT max(fill) FROM slot_move WHERE move_id = $1";
+    let fill: Option<i32> = cluster.sql(2).await.query_one(fill, &[&(id as i64)]).await.expect("it answers").get(0);
+    assert!(fill.is_none_or(|fill| fill == 1), "{fill:?}");
     chatting.check().await;
+}
+
+/// Waits until some slots of a move are copied; its id.
+async fn copying(cluster: &Arc<Cluster>) -> u64 {
+    eventually("slots to be copied", async || {
+        let moves = moves(cluster).await;
+        let is_copied = moves.first().is_some_and(|it| it["progress"]["slots_copied"].as_u64() > Some(0));
+        if is_copied { moves[0]["move"].as_u64() } else { None }
+    })
+    .await
+}
+
+async fn leader(cluster: &Arc<Cluster>) -> Member {
+    let told = succeeded(&ctl(cluster, &["raft", "members", "--json"]).await);
+    let members: Vec<serde_json::Value> = serde_json::from_str(&told).expect("JSON");
+    let leader = members.iter().find(|it| it["leads"] == true).and_then(|it| it["node"].as_u64());
+    Member::Node(leader.and_then(|id| u32::try_from(id).ok()).expect("one leads"))
+}
+
+async fn moves(cluster: &Arc<Cluster>) -> Vec<serde_json::Value> {
+    let told = ctl(cluster, &["moves", "--json"]).await;
+    serde_json::from_slice(&told.stdout).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -162,12 +172,7 @@ async fn an_operator_aborts_a_move_and_begins_it_again() {
     let slots = list(&moving);
     let command = ["move", slots.as_str(), "--to", "2", "--slots-per-move", "32"];
     let (aborted, ()) = tokio::join!(ctl(&cluster, &command), async {
-        let id = eventually("slots to be copied", async || {
-            let moves = moves(&cluster).await;
-            let copied = moves.first().is_some_and(|it| it["progress"]["slots_copied"].as_u64() > Some(0));
-            if copied { moves[0]["move"].as_u64() } else { None }
-        })
-        .await;
+        let id = copying(&cluster).await;
         succeeded(&ctl(&cluster, &["abort", &id.to_string()]).await);
     });
     let complaints = String::from_utf8_lossy(&aborted.stderr);
@@ -180,11 +185,6 @@ async fn an_operator_aborts_a_move_and_begins_it_again() {
     assert_clean(&cluster, 1, &few).await;
     chatting.check().await;
     cluster.assert_no_errors();
-}
-
-async fn moves(cluster: &Arc<Cluster>) -> Vec<serde_json::Value> {
-    let told = ctl(cluster, &["moves", "--json"]).await;
-    serde_json::from_slice(&told.stdout).unwrap_or_default()
 }
 
 #[tokio::test]

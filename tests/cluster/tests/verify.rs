@@ -361,8 +361,7 @@ async fn people_who_chat_and_slots_that_change_hands_are_no_violations() {
         }
         verified
     });
-    // On a loaded machine a move may take too long and be aborted, and that violates nothing either.
-    assert!(matches!(moved.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&moved.stderr));
+    assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
     cluster.kill(Member::Node(1));
     let without_a_node = verify(&cluster, &[]).await;
     for (code, told) in verified.into_iter().chain([without_a_node]) {
