@@ -18,6 +18,8 @@ use crate::store::{Copied, Drained, Filling, MoveEnd, Stamp, Store, StoreError};
 const GROUP_SLOTS: usize = 4;
 const GROUP_BYTES: u64 = 64 * 1024 * 1024;
 const COPY_POLL: Duration = Duration::from_millis(50);
+/// How often tables that are waited for are asked whether they ever will be copied.
+const STRANDED_POLL: Duration = Duration::from_secs(1);
 /// The target is so close that the seal will not be long.
 const LAG_MAX: u64 = 1024 * 1024;
 const LAG_POLL: Duration = Duration::from_millis(100);
@@ -82,6 +84,9 @@ impl Stage<'_> {
         if !same || !source.is_published(mark.filling).await? || !target.is_subscribed(mark.filling).await? {
             return Ok(None);
         }
+        if target.is_stranded(mark.filling, source).await? {
+            return Ok(None);
+        }
         Ok(Some((mark.filling, source.published_slots(mark.filling).await?)))
     }
 
@@ -118,7 +123,7 @@ impl Stage<'_> {
         copying(copied, done.len());
         // An earlier driver may have published them and gone.
         target.copy_published(filling).await?;
-        self.wait_until_copied(target, filling).await?;
+        self.wait_until_copied(source, target, filling).await?;
         let mut left: Vec<Slot> = self.slots.iter().copied().filter(|slot| !done.contains(slot)).collect();
         while !left.is_empty() {
             let began = Instant::now();
@@ -133,7 +138,7 @@ impl Stage<'_> {
             }
             source.publish_slots(filling, &group).await?;
             target.copy_published(filling).await?;
-            self.wait_until_copied(target, filling).await?;
+            self.wait_until_copied(source, target, filling).await?;
             done.append(&mut group);
             copied = Copied { bytes: copied.bytes + size.bytes, rows: copied.rows + size.rows };
             copying(copied, done.len());
@@ -143,8 +148,15 @@ impl Stage<'_> {
         Ok(())
     }
 
-    async fn wait_until_copied(&self, target: &MoveEnd, filling: Filling) -> Result<(), StoreError> {
+    async fn wait_until_copied(&self, source: &MoveEnd, target: &MoveEnd, filling: Filling) -> Result<(), StoreError> {
+        let mut look = Instant::now() + STRANDED_POLL;
         while target.tables_to_copy(filling).await? > 0 {
+            if Instant::now() >= look {
+                if target.is_stranded(filling, source).await? {
+                    return Err(StoreError::Unreadable("a copy that the target's crash has stranded: it begins anew"));
+                }
+                look = Instant::now() + STRANDED_POLL;
+            }
             sleep(COPY_POLL).await;
         }
         Ok(())

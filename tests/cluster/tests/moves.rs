@@ -108,6 +108,33 @@ async fn a_move_goes_on_under_another_leader() {
     chatting.check().await;
 }
 
+/// What a crash of the target leaves where it comes between a table's last step and the note of it.
+#[tokio::test]
+async fn a_copy_that_a_crash_has_stranded_begins_anew() {
+    let slow = Cluster::builder().nodes(3).stores(2).slots(SLOTS).set("node.move_bytes_per_second", 65_536);
+    let cluster = Arc::new(slow.start().await);
+    let chatting = Chatting::start(&cluster).await;
+    let moving = slots_of(&cluster, 1).await;
+    let slots = list(&moving);
+    let command = ["move", slots.as_str(), "--to", "2", "--slots-per-move", "32"];
+    let (moved, id) = tokio::join!(ctl(&cluster, &command), async {
+        let id = copying(&cluster).await;
+        let strand = "UPDATE pg_subscription_rel SET srsubstate = 'f' WHERE srrelid = \
+                      (SELECT min(srrelid) FROM pg_subscription_rel WHERE srsubstate = 'r') AND srsubstate = 'r'";
+        let stranded = cluster.sql(2).await.execute(strand, &[]).await.expect("a superuser may");
+        assert_eq!(stranded, 1);
+        id
+    });
+    assert_eq!(succeeded(&moved), format!("{} slots have moved\n", moving.len()));
+    assert_clean(&cluster, 1, &moving).await;
+    assert_clean(&cluster, 2, &BTreeSet::new()).await;
+    let fill = "SELECT max(fill) FROM slot_move WHERE move_id = $1";
+    let fill: Option<i32> = cluster.sql(2).await.query_one(fill, &[&(id as i64)]).await.expect("it answers").get(0);
+    assert!(fill.is_none_or(|fill| fill == 2), "{fill:?}");
+    chatting.check().await;
+    cluster.assert_no_errors();
+}
+
 /// Waits until some slots of a move are copied; its id.
 async fn copying(cluster: &Arc<Cluster>) -> u64 {
     eventually("slots to be copied", async || {

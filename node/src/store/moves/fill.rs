@@ -16,6 +16,12 @@ const SIZE: &str = "SELECT coalesce(sum(pg_relation_size(leaf::regclass)), 0)::b
 const ANALYZE: &str = "SELECT string_agg(format('%I', leaf), ', ') FROM slot_leaves($1) AS leaf";
 const SYNCED: &str = "SELECT count(*) FILTER (WHERE r.srsubstate <> 'r'), bool_or(NOT s.subenabled) \
      FROM pg_subscription s JOIN pg_subscription_rel r ON r.srsubid = s.oid WHERE s.subname = $1";
+/// Tables that are copied, and still to catch up by a replication slot of their own, which is named in the source as Postgres
+/// names it (`ReplicationSlotNameForTablesync` in its tablesync.c).
+const CATCHING_UP: &str = "SELECT format('pg_%s_sync_%s_%s', r.srsubid, r.srrelid, c.system_identifier) \
+     FROM pg_subscription s JOIN pg_subscription_rel r ON r.srsubid = s.oid, pg_control_system() c \
+     WHERE s.subname = $1 AND r.srsubstate = 'f'";
+const THERE: &str = "SELECT slot_name::text FROM pg_replication_slots WHERE slot_name = ANY ($1)";
 const IS_SUBSCRIBED: &str = "SELECT EXISTS (SELECT 1 FROM pg_subscription s JOIN pg_database d \
      ON d.oid = s.subdbid AND d.datname = current_database() WHERE s.subname = $1 AND s.subenabled)";
 const IS_PUBLISHED: &str = "SELECT EXISTS (SELECT 1 FROM pg_publication WHERE pubname = $1) \
@@ -119,6 +125,26 @@ impl MoveEnd {
             }
             None => Err(StoreError::Unreadable("no subscription of the move")),
         }
+    }
+
+    /// Whether a table can never catch up. Postgres drops a table's replication slot in the source once it has noted in the
+    /// target that the table has caught up, which it does not make durable first: a crash of the target loses the note, and
+    /// whatever looks for the slot then fails for ever.
+    pub async fn is_stranded(&self, filling: Filling, source: &Self) -> Result<bool, StoreError> {
+        let before = self.catching_up(filling).await?;
+        if before.is_empty() {
+            return Ok(false);
+        }
+        let there: Vec<String> =
+            source.client.query(THERE, &[&before]).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        // Asked again, because a note that is made is there before the slot is gone.
+        let after = self.catching_up(filling).await?;
+        Ok(before.iter().any(|slot| !there.contains(slot) && after.contains(slot)))
+    }
+
+    async fn catching_up(&self, filling: Filling) -> Result<Vec<String>, StoreError> {
+        let rows = self.client.query(CATCHING_UP, &[&self.name(filling)]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// New tables have no statistics, and so no good plans.
