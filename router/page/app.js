@@ -32,7 +32,10 @@ function showChat(opened) {
   const client = new Client(opened, {
     changed: () => view?.changed(),
     discarded: (conversationId) => view?.discarded(conversationId),
-    unauthorized: () => renew(client, opened.login, view),
+    refused: (code) => {
+      if (code === "client_outdated") view.outdated();
+      else renew(client, opened.login, view);
+    },
   });
   view = new ChatView(client, {
     findUser: (name) => accounts.find(name),

@@ -171,6 +171,7 @@ fn policy(tuning: &RouterTuning) -> Policy {
         queue_bytes: tuning.session_queue_bytes,
         commands_in_flight: tuning.commands_in_flight,
         hold: Duration::from_millis(tuning.hold_ms),
+        min_client_version: tuning.min_client_version.clone(),
     }
 }
 

@@ -103,7 +103,7 @@ async fn sends_keep_their_order() {
 
 #[tokio::test]
 async fn who_has_no_good_token_is_refused_and_may_try_again() {
-    let cluster = Cluster::start(&["router.hello_timeout_ms=500"]).await;
+    let cluster = Cluster::start(&["router.hello_timeout_ms=500", "router.min_client_version.ios=2"]).await;
     let _node = cluster.node(1).await;
     let address = cluster.router.address;
     for (auth, code) in [
@@ -116,6 +116,11 @@ async fn who_has_no_good_token_is_refused_and_may_try_again() {
         let Packet::Refused(error) = answer else { panic!("{auth} was not refused: {answer:?}") };
         assert!(error["message"].as_str().unwrap().starts_with(code), "{auth}: {error}");
     }
+    let old =
+        json!({"token": fake::client::token(address, "alice").await, "client": {"platform": "ios", "version": "1.9"}});
+    let (_, answer) = SocketIoClient::connect(address, old).await;
+    let Packet::Refused(error) = answer else { panic!("it was not refused: {answer:?}") };
+    assert!(error["message"].as_str().unwrap().starts_with("client_outdated: "), "{error}");
     let mut stranger = SocketIoClient::open(address).await;
     stranger.say("40").await;
     assert!(matches!(stranger.next().await, Packet::Refused(_)));

@@ -40,7 +40,7 @@ export class Client {
   state = "offline";
   retryAtMs = null;
 
-  /** `session` is `{ token, user }`. Callbacks: `changed()`, `unauthorized(code)`, `discarded(conversationId)`. */
+  /** `session` is `{ token, user }`. Callbacks: `changed()`, `refused(code)`, `discarded(conversationId)`. */
   constructor(session, callbacks) {
     this.#session = session;
     this.#callbacks = callbacks;
@@ -50,7 +50,7 @@ export class Client {
       welcome: (welcome) => this.#welcome(welcome),
       push: (type, data) => this.#push(type, data),
       state: (state, retryAtMs) => this.#setState(state, retryAtMs),
-      unauthorized: (code) => callbacks.unauthorized(code),
+      refused: (code) => callbacks.refused(code),
     });
     const changed = () => callbacks.changed();
     this.#connection = connection;

@@ -11,8 +11,9 @@ const BACKOFF_MAX_MS = 15_000;
 const COMMANDS_WAITING_MAX = 1_000;
 const CLOSE_NORMAL = 1000;
 const CLOSE_UNAUTHORIZED = 4401;
-/** Answers to `hello` after which the same token is of no use; the last one: the user is disabled. */
-const REFUSALS = ["unauthorized", "token_expired", "forbidden"];
+const CLOSE_OUTDATED = 4426;
+/** Answers to `hello` after which trying again is of no use: the token is not, the user is disabled, the page is too old. */
+const REFUSALS = ["unauthorized", "token_expired", "forbidden", "client_outdated"];
 
 /** What a command was answered with, or `lost` where the connection went before the answer came. */
 export class CommandError extends Error {
@@ -31,7 +32,7 @@ export function fullJitterMs(attempt) {
 
 /**
  * Callbacks: `hello()` gives the data of the hello; `welcome(data)`; `push(type, data)`; `state(state, retryAtMs)` with
- * `connecting`, `online` or `offline`; `unauthorized(code)`: the token is refused, and no attempt follows by itself.
+ * `connecting`, `online` or `offline`; `refused(code)`: the answer is one of `REFUSALS`, and no attempt follows by itself.
  */
 export class Connection {
   #callbacks;
@@ -193,6 +194,7 @@ export class Connection {
   #lost(closeCode) {
     if (this.#stopped) return;
     if (closeCode === CLOSE_UNAUTHORIZED) return this.#refused("unauthorized");
+    if (closeCode === CLOSE_OUTDATED) return this.#refused("client_outdated");
     this.#drop(CLOSE_NORMAL);
     const announced = this.#goAway && this.#timers.has("reconnect");
     if (!announced) {
@@ -209,7 +211,7 @@ export class Connection {
   #refused(code) {
     if (this.#stopped) return;
     this.stop();
-    this.#callbacks.unauthorized(code);
+    this.#callbacks.refused(code);
   }
 
   /** Lets go of the socket. What was not answered may or may not have happened: its caller knows that by `lost`. */

@@ -23,6 +23,7 @@ export class ChatView {
   #banner;
   #bannerText;
   #retry;
+  #isOutdated = false;
   #renderQueued = false;
   #countdown;
   #listeners = new AbortController();
@@ -99,6 +100,12 @@ export class ChatView {
     if (this.#client.opened?.id === conversationId) location.hash = "";
   }
 
+  /** The cluster takes no page as old as this one: only a reload helps. What was written is kept. */
+  outdated() {
+    this.#isOutdated = true;
+    this.changed();
+  }
+
   close() {
     this.#listeners.abort();
     clearInterval(this.#countdown);
@@ -150,8 +157,9 @@ export class ChatView {
     setText(this.#connection, STATES[state]);
     this.#banner.hidden = state === "online";
     this.#banner.dataset.state = state;
-    this.#retry.hidden = state !== "offline";
-    setText(this.#bannerText, state === "connecting" ? "Connecting…" : offlineText(retryAtMs));
+    this.#retry.hidden = state !== "offline" || this.#isOutdated;
+    const offline = this.#isOutdated ? "This page is too old: please reload it." : offlineText(retryAtMs);
+    setText(this.#bannerText, state === "connecting" ? "Connecting…" : offline);
   }
 
   #shown() {

@@ -84,6 +84,7 @@ pub const fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadFrame => StatusCode::BAD_REQUEST,
         ErrorCode::Unauthorized | ErrorCode::TokenExpired => StatusCode::UNAUTHORIZED,
+        ErrorCode::ClientOutdated => StatusCode::UPGRADE_REQUIRED,
         ErrorCode::Blocked | ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::NotFound | ErrorCode::UnknownType => StatusCode::NOT_FOUND,
         ErrorCode::Conflict | ErrorCode::NoChange | ErrorCode::LimitReached | ErrorCode::NotExpected => {
@@ -104,6 +105,7 @@ const fn title(code: ErrorCode) -> &'static str {
         ErrorCode::NotExpected => "Not expected now",
         ErrorCode::Unauthorized => "No valid token or key",
         ErrorCode::TokenExpired => "The token has expired",
+        ErrorCode::ClientOutdated => "This version is too old",
         ErrorCode::NotFound => "Not found",
         ErrorCode::Conflict => "Used before with another payload",
         ErrorCode::Blocked => "Blocked",

@@ -14,13 +14,14 @@ mod hello;
 mod typing;
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tertulia_shard_map::{SessionId, UserId};
 use tertulia_wire::{
-    client::{self, CloseCode, Command, CommandId, ErrorCode, ErrorReply, Format, Push, Reply},
+    client::{self, ClientVersion, CloseCode, Command, CommandId, ErrorCode, ErrorReply, Format, Push, Reply},
     cluster::Authority,
 };
 
@@ -53,6 +54,8 @@ pub struct Policy {
     pub queue_bytes: usize,
     pub commands_in_flight: usize,
     pub hold: Duration,
+    /// By platform, in lower case.
+    pub min_client_version: BTreeMap<String, ClientVersion>,
 }
 
 /// What all sessions share.

@@ -105,6 +105,7 @@ impl End {
             Self::Closed(CloseCode::HelloTimeout) => "hello_timeout",
             Self::Closed(CloseCode::PingTimeout) => "ping_timeout",
             Self::Closed(CloseCode::TooSlow) => "too_slow",
+            Self::Closed(CloseCode::ClientOutdated) => "client_outdated",
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive};
 
+use tertulia_wire::limits::CLIENT_INFO_BYTES;
+
 use super::{Config, ConfigError, Problem, tree::Node};
 
 const MILLISECONDS_MAX: u64 = 600_000;
@@ -94,6 +96,9 @@ impl Config {
             let found = router.trusted_proxies.len().to_string();
             return check.refuse("router.trusted_proxies", &found, &format!("at most {TRUSTED_PROXIES_MAX} networks"));
         }
+        if let Some(name) = router.min_client_version.keys().find(|name| !is_platform(name)) {
+            return check.refuse("router.min_client_version", &format!("{name:?}"), "a platform in lower case");
+        }
         check.range("router.hello_timeout_ms", router.hello_timeout_ms, 100..=MILLISECONDS_MAX)?;
         check.range("router.ping_interval_ms", router.ping_interval_ms, 100..=MILLISECONDS_MAX)?;
         check.range("router.session_queue_bytes", router.session_queue_bytes, 65_536..=67_108_864)?;
@@ -101,6 +106,11 @@ impl Config {
         check.range("router.hold_ms", router.hold_ms, 0..=MILLISECONDS_MAX)?;
         check.range("router.drain_ms", router.drain_ms, 0..=MILLISECONDS_MAX)
     }
+}
+
+/// As clients name theirs in `hello`, in lower case.
+fn is_platform(name: &str) -> bool {
+    (1..=CLIENT_INFO_BYTES).contains(&name.len()) && name.to_lowercase() == name
 }
 
 struct Check<'a> {

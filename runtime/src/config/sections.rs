@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
 use tertulia_shard_map::{SlotCount, StoreId, Weight};
+use tertulia_wire::client::ClientVersion;
 
 use super::{Address, Network, Secret, Sha256Hash};
 
@@ -174,6 +175,8 @@ pub struct RouterTuning {
     pub handshakes_burst: u32,
     /// Load balancers, which say in `X-Forwarded-For` for whom they connect.
     pub trusted_proxies: Vec<Network>,
+    /// By platform, in lower case: the oldest version of a client that may sign in. Of other platforms any may.
+    pub min_client_version: BTreeMap<String, ClientVersion>,
     /// How long a new connection may take to say `hello`.
     pub hello_timeout_ms: u64,
     /// How often an idle client is pinged.
@@ -197,6 +200,7 @@ impl Default for RouterTuning {
             handshakes_per_second: 1_000,
             handshakes_burst: 2_000,
             trusted_proxies: Vec::new(),
+            min_client_version: BTreeMap::new(),
             hello_timeout_ms: 10_000,
             ping_interval_ms: 25_000,
             session_queue_bytes: 256 * 1024,

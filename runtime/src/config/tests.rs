@@ -216,6 +216,19 @@ fn api_keys_are_names_with_hashes() {
 }
 
 #[test]
+fn the_oldest_version_of_a_client_is_by_platform() {
+    let variable = ("TERTULIA__ROUTER__MIN_CLIENT_VERSION__ANDROID", "3.0");
+    let config = read(REPOSITORY_FILE, &[variable], &["router.min_client_version.ios=2.10.1"]).unwrap();
+    let oldest: Vec<(&str, String)> =
+        config.router.min_client_version.iter().map(|(name, version)| (name.as_str(), version.to_string())).collect();
+    assert_eq!(oldest, [("android", "3".to_owned()), ("ios", "2.10.1".to_owned())]);
+    for (wrong, want) in [("ios=new", "want numbers with dots"), ("iOS=2", "want a platform in lower case")] {
+        let error = refused(REPOSITORY_FILE, &[], &[&format!("router.min_client_version.{wrong}")]);
+        assert!(error.contains(want), "{error}");
+    }
+}
+
+#[test]
 fn a_secret_is_not_shown() {
     let config = read(SMALLEST, &[], &["stores.1.dsn=password=hunter2"]).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));

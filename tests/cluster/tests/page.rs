@@ -49,6 +49,18 @@ async fn unexpected_errors(page: &Page) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_page_that_is_too_old_says_so_and_stays_away() {
+    let cluster = Cluster::builder().set("router.min_client_version.web", "1000").start().await;
+    let browser = Browser::launch().await;
+    let page = browser.page(&cluster.router_url(1)).await;
+    page.fill("login-name", "ana").await;
+    page.press("Enter").await;
+    page.wait_for("document.querySelector('[data-testid=banner]')?.textContent.includes('too old')").await;
+    page.screenshot(&picture("outdated.png")).await;
+    assert_eq!(unexpected_errors(&page).await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn two_people_chat_in_the_page_across_two_routers() {
     let cluster = Cluster::builder().start().await;
     let browser = Browser::launch().await;

@@ -40,6 +40,8 @@ pub enum ErrorCode {
     /// The token is missing, malformed, of a wrong signature or for somebody else.
     Unauthorized,
     TokenExpired,
+    /// The client's version is older than this cluster takes from its platform: only an update helps.
+    ClientOutdated,
     /// The conversation does not exist, or the user is not a member: the same answer for both.
     NotFound,
     /// The `temp_id` was used before with another payload, or the conversation's id for another group.
@@ -61,13 +63,14 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::BadFrame,
         Self::BadRequest,
         Self::UnknownType,
         Self::NotExpected,
         Self::Unauthorized,
         Self::TokenExpired,
+        Self::ClientOutdated,
         Self::NotFound,
         Self::Conflict,
         Self::Blocked,
@@ -88,6 +91,7 @@ impl ErrorCode {
             Self::NotExpected => "not_expected",
             Self::Unauthorized => "unauthorized",
             Self::TokenExpired => "token_expired",
+            Self::ClientOutdated => "client_outdated",
             Self::NotFound => "not_found",
             Self::Conflict => "conflict",
             Self::Blocked => "blocked",
@@ -127,10 +131,12 @@ pub enum CloseCode {
     PingTimeout = 4409,
     /// The client reads too slowly to be told even that (4410).
     TooSlow = 4410,
+    /// The client is too old: update it first (4426).
+    ClientOutdated = 4426,
 }
 
 impl CloseCode {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::GoingAway,
         Self::ProtocolError,
         Self::WrongFrameType,
@@ -140,6 +146,7 @@ impl CloseCode {
         Self::HelloTimeout,
         Self::PingTimeout,
         Self::TooSlow,
+        Self::ClientOutdated,
     ];
 
     pub const fn code(self) -> u16 {

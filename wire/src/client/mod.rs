@@ -17,6 +17,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod version;
 
 pub use codec::{
     DecodedCommand, Format, FrameError, Outbound, decode_commands, decode_outbound, encode_commands, encode_outbound,
@@ -31,3 +32,4 @@ pub use message::*;
 pub use people::*;
 pub use session::*;
 pub use validate::{HistoryPosition, Page, SendTarget, ValidHistory, ValidSend, ValidSync};
+pub use version::{ClientVersion, InvalidVersion};

@@ -2,8 +2,8 @@
 
 use tertulia_wire::{
     client::{
-        CloseCode, Command, CommandId, ErrorCode, ErrorReply, Format, Hello, Reply, SessionLimits, Welcome,
-        encode_commands,
+        ClientInfo, ClientVersion, CloseCode, Command, CommandId, ErrorCode, ErrorReply, Format, Hello, Reply,
+        SessionLimits, Welcome, encode_commands,
     },
     cluster::{Answer, Attached, Refusal},
     limits,
@@ -25,6 +25,11 @@ impl Core {
         if let Err(error) = hello.validate() {
             return self.answer(id, HELLO, Reply::Error(error), effects);
         }
+        // Before the token: an app that is too old is told so, whether or not it still has a good one.
+        if let Err(error) = self.check_version(&hello.client) {
+            self.answer(id, HELLO, Reply::Error(error), effects);
+            return self.close(CloseCode::ClientOutdated, effects);
+        }
         let identity = match self.identify(hello, now) {
             Ok(identity) => identity,
             Err(error) => return self.turn_away(id, error, effects),
@@ -42,6 +47,19 @@ impl Core {
         effects.push(Effect::SignIn(user));
         let deadline = now.instant + self.shared.policy.hold;
         effects.push(Effect::Start { ticket, job: Job::Attach { user, name }, deadline });
+    }
+
+    fn check_version(&self, client: &ClientInfo) -> Result<(), ErrorReply> {
+        let Some(oldest) = self.shared.policy.min_client_version.get(&client.platform.to_lowercase()) else {
+            return Ok(());
+        };
+        match client.version.parse::<ClientVersion>() {
+            Ok(version) if version >= *oldest => Ok(()),
+            _ => {
+                let message = format!("{} clients need version {oldest} or a newer one", client.platform);
+                Err(ErrorReply::new(ErrorCode::ClientOutdated, message))
+            }
+        }
     }
 
     fn identify(&self, hello: &Hello, now: Now) -> Result<Identity, ErrorReply> {

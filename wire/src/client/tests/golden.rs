@@ -73,6 +73,7 @@ fn error_codes_keep_their_spelling() {
         "not_expected",
         "unauthorized",
         "token_expired",
+        "client_outdated",
         "not_found",
         "conflict",
         "blocked",

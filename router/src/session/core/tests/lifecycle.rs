@@ -99,6 +99,27 @@ fn a_silent_client_is_pinged_and_then_closed() {
 }
 
 #[test]
+fn a_client_that_is_too_old_is_turned_away_whatever_its_token() {
+    let oldest = |platform: &str| BTreeMap::from([(platform.to_owned(), "2.10".parse().unwrap())]);
+    let version = |it: &mut Fixture, platform: &str, version: &str, token: Option<String>| {
+        let client = ClientInfo { platform: platform.into(), version: version.into() };
+        it.command(1, &Command::Hello(Hello { client, ..hello(token) }))
+    };
+    for (platform, of_client) in [("ios", "2.9.4"), ("iOS", "2.9"), ("ios", "nightly")] {
+        let mut it = Fixture::with(|policy| policy.min_client_version = oldest("ios"));
+        let token = Some(it.token()).filter(|_| of_client != "2.9");
+        let effects = version(&mut it, platform, of_client, token);
+        assert_eq!(error(&effects), (Some(1), ErrorCode::ClientOutdated));
+        assert_eq!(effects[1..], [Effect::Close(CloseCode::ClientOutdated)]);
+    }
+    for (platform, of_client) in [("ios", "2.10"), ("IOS", "3"), ("android", "1"), ("android", "nightly")] {
+        let mut it = Fixture::with(|policy| policy.min_client_version = oldest("ios"));
+        let token = Some(it.token());
+        ticket(&version(&mut it, platform, of_client, token));
+    }
+}
+
+#[test]
 fn a_disabled_user_is_turned_away() {
     let not_allowed = || Outcome::Failed(Failure::Refused(Refusal::NotAllowed("disabled".into())));
     for outcome in [attached(|profile| profile.disabled = true), not_allowed()] {

@@ -51,6 +51,7 @@ impl Fixture {
             queue_bytes: 100_000,
             commands_in_flight: 8,
             hold: Duration::from_secs(5),
+            min_client_version: BTreeMap::new(),
         };
         change(&mut policy);
         let verifier = Verifier::new(key.public_key_pem().as_bytes(), ISSUER).unwrap();
