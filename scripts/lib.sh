@@ -297,7 +297,9 @@ start() {
             : "${TERTULIA__ROUTER__WORKER_THREADS=$(worker_threads)}"
             # All clients are this machine's own, and scripts/bench opens sessions as fast as it can: that is no storm.
             : "${TERTULIA__ROUTER__HANDSHAKES_PER_SECOND=10000}"
-            export TERTULIA__ROUTER__WORKER_THREADS TERTULIA__ROUTER__HANDSHAKES_PER_SECOND
+            # And each of its people sends more than people do.
+            : "${TERTULIA__LIMITS__ENABLED=false}"
+            export TERTULIA__ROUTER__WORKER_THREADS TERTULIA__ROUTER__HANDSHAKES_PER_SECOND TERTULIA__LIMITS__ENABLED
             spawn "$1" "$BIN/tertulia-router" --config "$CONFIG" --id "${1#router-}"
             ;;
     esac

@@ -6,6 +6,7 @@
 //! - [`commands`]: what each command means, whichever way it came
 //! - `rest`: what of the protocol is not a stream, over HTTP; and what the app's back end may do
 //! - [`routing`]: the shard map, connections to nodes, hold and retry
+//! - [`limits`]: how much a user may do in a while
 //! - [`auth`]: who a client is
 //!
 //! Invariants: a message is acked only when its owner has said that it is durable; a socket never closes because a node
@@ -16,6 +17,7 @@
 pub mod auth;
 pub mod commands;
 pub mod edge;
+pub mod limits;
 pub mod metrics;
 mod process;
 mod rest;

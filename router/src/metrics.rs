@@ -16,6 +16,9 @@ pub const HANDSHAKES: &str = "tertulia_router_handshakes_total";
 pub const SESSIONS_CLOSED: &str = "tertulia_router_sessions_closed_total";
 /// Answers by the command's `type` and `status`: `ok` or the error code. Both are closed lists.
 pub const COMMANDS: &str = "tertulia_router_commands_total";
+/// Commands refused because a user did too much in a while, by action.
+pub const LIMITED: &str = "tertulia_router_rate_limited_total";
+pub const LIMITS_ALONE: &str = "tertulia_router_limits_alone_total";
 pub const ERRORS: &str = "tertulia_router_errors_total";
 pub const HOLDS: &str = "tertulia_router_holds_total";
 pub const RETRIES: &str = "tertulia_router_retries_total";
@@ -49,6 +52,8 @@ pub fn describe() {
     describe_counter!(HANDSHAKES, "WebSocket handshakes, by outcome: ok, or why refused");
     describe_counter!(SESSIONS_CLOSED, "Sessions that ended, by reason");
     describe_counter!(COMMANDS, "Answers to commands, by the command's type and the status: ok or the error code");
+    describe_counter!(LIMITED, "Commands refused because a user did too much in a while, by action");
+    describe_counter!(LIMITS_ALONE, "Commands that this router counted alone, because Redis was away or slow");
     describe_counter!(ERRORS, "Error replies to clients, by code");
     describe_counter!(HOLDS, "Commands that could not be carried out at once and were held, by the first reason");
     describe_counter!(RETRIES, "Attempts after the first, by the reason of the one before");

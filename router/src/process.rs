@@ -28,6 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     auth::{ApiKeys, Verifier, dev::DevSigner},
     edge::{self, Admission, AdmissionLimits, Closing, Web},
+    limits::Limits,
     metrics,
     routing::{Follower, Offers, Routes, Seed},
     session::{self, Detacher, Drain, HeldBytes, Meter, Policy, Registry, RouterInbox, Sessions, Shared},
@@ -84,7 +85,10 @@ pub async fn start(
     let routes = Routes::new();
     let registry = Registry::new();
     let (detacher, ended) = Detacher::new(tuning.sessions_max);
-    let shared = Arc::new(Shared { policy, verifier, held: HeldBytes::new(HELD_BYTES_MAX), meter: Meter::new() });
+    let redis = redis::Client::open(config.redis.url.expose()).map_err(|error| Unusable::value("redis.url", error))?;
+    let limits = Limits::new(config.limits, redis);
+    let (held, meter) = (HeldBytes::new(HELD_BYTES_MAX), Meter::new());
+    let shared = Arc::new(Shared { policy, verifier, limits: limits.clone(), held, meter });
     let sessions = Sessions { shared, routes: routes.clone(), registry: registry.clone(), detacher: detacher.clone() };
 
     let configured = client_address(config, name)?;
@@ -102,7 +106,8 @@ pub async fn start(
     spawn(supervisor, "shard map follower", follower.run(never.clone()));
     let reattach = session::reattach(routes.clone(), registry.clone(), detacher, never.clone());
     spawn(supervisor, "session attachments", reattach);
-    spawn(supervisor, "session detaches", session::detach(routes, ended, never));
+    spawn(supervisor, "session detaches", session::detach(routes, ended, never.clone()));
+    spawn(supervisor, "limits in Redis", limits.run(never));
 
     let closing = Closing { draining: supervisor.token(), closed: CancellationToken::new() };
     let tasks = TaskTracker::new();

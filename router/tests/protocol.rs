@@ -5,7 +5,10 @@
 mod fake;
 
 use bytes::Bytes;
-use tertulia_router::commands::{self, Caller};
+use tertulia_router::{
+    commands::{self, Caller},
+    limits::Limits,
+};
 use tertulia_shard_map::{ConversationId, EventId, MessageNo, Seq, UserId};
 use tertulia_wire::{
     EventKind, GroupBody, ReactionBody, ReactionChange,
@@ -222,7 +225,7 @@ async fn a_command_without_a_session_is_held_and_retried_too() {
     let caller = Caller { user: user("alice"), session: None, authority: Authority::App };
     let execute = async |command| {
         let deadline = tokio::time::Instant::now() + fake::WITHIN;
-        commands::execute(&routes, &caller, command, deadline, None).await
+        commands::execute(&routes, &Limits::none(), &caller, command, deadline, None).await.0
     };
     let profiles = Command::Profiles(ProfileQuery { user_ids: (1..50).map(UserId::from_u128).collect() });
     // Before there is a node, and so a map.

@@ -149,6 +149,36 @@ async fn a_message_is_sent_once_however_often_it_is_posted() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_limit_is_in_the_headers_and_the_app_has_none() {
+    let hash: String = Sha256::digest(API_KEY).iter().map(|byte| format!("{byte:02x}")).collect();
+    let cluster =
+        Cluster::start(&[&format!("auth.api_keys.test={hash}"), "limits.enabled=true", "limits.sends=2"]).await;
+    let _node = cluster.node(1).await;
+    let (ana, path) = (Asker::user(&cluster, "ana").await, format!("/v1/conversations/{GROUP}/messages"));
+    for left in [1, 0] {
+        let sent = ana.ask("POST", &path, text(&format!("t{left}"), "hi")).await;
+        sent.good(201);
+        assert_eq!(sent.header("ratelimit-policy"), Some("\"sends\";q=2;w=60"));
+        assert!(sent.header("ratelimit").unwrap().starts_with(&format!("\"sends\";r={left};t=")), "{}", sent.head);
+    }
+    let refused = ana.ask("POST", &path, text("t2", "hi")).await;
+    assert_eq!(refused.problem(429), "rate_limited");
+    let wait = refused.json()["retry_after_ms"].as_u64().unwrap();
+    assert!((50_000..=60_000).contains(&wait), "{wait}");
+    assert_eq!(refused.header("retry-after"), Some(wait.div_ceil(1000).to_string().as_str()));
+    assert!(refused.header("ratelimit").unwrap().starts_with("\"sends\";r=0;t="), "{}", refused.head);
+    assert_eq!(ana.get("/v1/conversations").await.header("ratelimit"), None, "reading has no limit");
+
+    let app = Asker::app(&cluster);
+    for number in 0..4 {
+        app.ask("POST", &format!("/v1/app/conversations/{GROUP}/messages"), text(&format!("a{number}"), "hi"))
+            .await
+            .good(201);
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn every_user_command_has_its_request() {
     let cluster = cluster().await;
     let node = cluster.node(1).await;

@@ -2,7 +2,10 @@
 
 use tertulia_wire::cluster::{Answer, Refusal};
 
-use crate::routing::{HoldReason, Verdict};
+use crate::{
+    limits::Limited,
+    routing::{HoldReason, Verdict},
+};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -15,6 +18,7 @@ pub enum Failure {
     /// It could not be carried out now. For something ordered: this attempt; for everything else: within the hold.
     Hold(HoldReason),
     Refused(Refusal),
+    Limited(Limited),
 }
 
 impl From<Verdict> for Outcome {

@@ -12,6 +12,7 @@ pub fn error_of(failure: Failure) -> ErrorReply {
     match failure {
         Failure::Hold(_) => ErrorReply::new(ErrorCode::Unavailable, "the shard cannot be reached; try again"),
         Failure::Refused(refusal) => refused(refusal),
+        Failure::Limited(limited) => limited.error(),
     }
 }
 

@@ -13,7 +13,7 @@ use tertulia_wire::{
 };
 
 use super::{
-    Api, Problem,
+    Api, Left, Problem,
     admission::{Account, Place},
     cluster::{Ask, FromReply},
 };
@@ -32,6 +32,7 @@ pub struct AsUser {
     call: Caller,
     api: Api,
     trace: Option<TraceId>,
+    left: Option<Left>,
     _place: Place,
 }
 
@@ -39,6 +40,7 @@ pub struct AsUser {
 pub struct AsApp {
     api: Api,
     trace: Option<TraceId>,
+    left: Option<Left>,
     _place: Place,
 }
 
@@ -48,7 +50,7 @@ impl AsUser {
     }
 
     pub fn ask(&self) -> Ask<'_> {
-        self.api.ask(self.trace)
+        self.api.ask(self.trace, self.left.as_ref())
     }
 
     pub async fn command<T: FromReply>(&self, command: Command) -> Result<T, Problem> {
@@ -58,7 +60,7 @@ impl AsUser {
 
 impl AsApp {
     pub fn ask(&self) -> Ask<'_> {
-        self.api.ask(self.trace)
+        self.api.ask(self.trace, self.left.as_ref())
     }
 
     /// On the app's word, in the name of a user or of the app itself.
@@ -88,9 +90,10 @@ impl FromRequestParts<Api> for AsUser {
         })?;
         let place = api.admission.place(admitted, Account::User(identity.user))?;
         let trace = parts.extensions.get::<TraceId>().copied();
-        api.sign_ins.check(&api.ask(trace), &identity).await?;
+        api.sign_ins.check(&api.ask(trace, None), &identity).await?;
         let call = Caller { user: identity.user, session: None, authority: Authority::Member };
-        Ok(Self { identity, call, api: api.clone(), trace, _place: place })
+        let left = parts.extensions.get::<Left>().cloned();
+        Ok(Self { identity, call, api: api.clone(), trace, left, _place: place })
     }
 }
 
@@ -104,7 +107,8 @@ impl FromRequestParts<Api> for AsApp {
         };
         let place = api.admission.place(admitted, Account::ApiKey(key))?;
         tracing::debug!(key = name, method = %parts.method, "the app asks");
-        Ok(Self { api: api.clone(), trace: parts.extensions.get::<TraceId>().copied(), _place: place })
+        let (trace, left) = (parts.extensions.get::<TraceId>().copied(), parts.extensions.get::<Left>().cloned());
+        Ok(Self { api: api.clone(), trace, left, _place: place })
     }
 }
 

@@ -14,10 +14,11 @@ use tertulia_wire::{
 };
 use tokio::time::Instant;
 
-use super::{Problem, sign_in::SignIn};
+use super::{Left, Problem, sign_in::SignIn};
 use crate::{
     auth::Identity,
     commands::{self, Caller, Outcome},
+    limits::Limits,
     routing::{Key, Routes},
 };
 
@@ -27,9 +28,12 @@ pub const HOLD_MAX: Duration = Duration::from_secs(5);
 /// One request's way into the cluster.
 pub struct Ask<'a> {
     pub routes: &'a Arc<Routes>,
+    pub limits: &'a Limits,
     /// For all that is asked.
     pub deadline: Instant,
     pub trace: Option<TraceId>,
+    /// Where the answer's headers are to be told of a limit.
+    pub left: Option<&'a Left>,
 }
 
 /// A reply of the one kind that a command has.
@@ -74,7 +78,13 @@ impl FromReply for Done {
 impl Ask<'_> {
     pub async fn command<T: FromReply>(&self, caller: &Caller, command: Command) -> Result<T, Problem> {
         let what = command.type_name();
-        match commands::execute(self.routes, caller, command, self.deadline, self.trace).await {
+        let (reply, left) =
+            commands::execute(self.routes, self.limits, caller, command, self.deadline, self.trace).await;
+        if let (Some(left), Some(told)) = (left, self.left) {
+            // One request is one command: there is nothing to overwrite.
+            let _ = told.set(left);
+        }
+        match reply {
             Reply::Error(error) => Err(error.into()),
             reply => T::from_reply(reply).ok_or_else(|| {
                 tracing::error!(what, "a command got a reply of another kind");

@@ -15,6 +15,7 @@ mod cluster;
 mod cursor;
 mod document;
 mod extract;
+mod limits;
 mod params;
 mod problem;
 mod reference;
@@ -22,7 +23,7 @@ mod schemas;
 mod sign_in;
 mod user;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::{
     Router,
@@ -46,12 +47,16 @@ use self::{
 use crate::{
     auth::ApiKeys,
     edge::trace_of,
+    limits::Allowance,
     metrics::{REST_LATENCY, REST_REQUESTS},
     routing::Routes,
     session::Shared,
 };
 
 const TRACE: HeaderName = HeaderName::from_static("x-trace-id");
+
+/// What is left of the limit that a request counted against, for its answer's headers.
+type Left = Arc<OnceLock<Allowance>>;
 
 /// What the handlers need. Cheap to clone.
 #[derive(Clone)]
@@ -68,9 +73,9 @@ impl Api {
         Self { routes, shared, keys, admission: Admission::new(), sign_ins: Arc::default() }
     }
 
-    fn ask(&self, trace: Option<TraceId>) -> Ask<'_> {
+    fn ask<'a>(&'a self, trace: Option<TraceId>, left: Option<&'a Left>) -> Ask<'a> {
         let hold = self.shared.policy.hold.min(HOLD_MAX);
-        Ask { routes: &self.routes, deadline: Instant::now() + hold, trace }
+        Ask { routes: &self.routes, limits: &self.shared.limits, deadline: Instant::now() + hold, trace, left }
     }
 }
 
@@ -115,8 +120,13 @@ async fn accompany(mut request: Request, next: Next) -> Response {
     if let Some(trace) = trace {
         request.extensions_mut().insert(trace);
     }
+    let left = Left::default();
+    request.extensions_mut().insert(left.clone());
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
+    if let Some(left) = left.get() {
+        limits::tell(left, headers);
+    }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if let Some(trace) = trace.and_then(|trace| HeaderValue::try_from(trace.to_string()).ok()) {
         headers.insert(TRACE, trace);

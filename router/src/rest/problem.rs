@@ -91,7 +91,7 @@ pub const fn status(code: ErrorCode) -> StatusCode {
             StatusCode::CONFLICT
         }
         ErrorCode::BadRequest => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorCode::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::RateLimited | ErrorCode::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -112,6 +112,7 @@ const fn title(code: ErrorCode) -> &'static str {
         ErrorCode::Forbidden => "Not allowed",
         ErrorCode::NoChange => "It is so already",
         ErrorCode::LimitReached => "A limit is reached",
+        ErrorCode::RateLimited => "Too much in a while",
         ErrorCode::Overloaded => "Too much at once",
         ErrorCode::Unavailable => "Not available now",
         ErrorCode::Internal => "A fault of the server's",

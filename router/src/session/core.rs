@@ -37,6 +37,7 @@ use super::{
 use crate::{
     auth::{Identity, Verifier},
     commands::{Asked, Caller, Routed, Work, overloaded},
+    limits::Limits,
 };
 
 /// What a client is told to wait where one of its own limits is reached.
@@ -62,6 +63,7 @@ pub struct Policy {
 pub struct Shared {
     pub policy: Policy,
     pub verifier: Verifier,
+    pub limits: Limits,
     pub held: HeldBytes,
     pub meter: Meter,
 }

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::{Job, Mailslot, Ticket, presence};
 use crate::{
-    commands::{Outcome, Routed, carry_out},
+    commands::{Failure, Outcome, Routed, carry_out},
+    limits::Turnstile,
     routing::{Key, Routes, Verdict},
 };
 
@@ -20,6 +21,7 @@ use crate::{
 /// The frequent case is the first poll of a first attempt: it reaches the owner's stream before this returns `Pending`.
 pub async fn perform(
     routes: Arc<Routes>,
+    turnstile: Turnstile,
     mailslot: Arc<Mailslot>,
     ticket: Ticket,
     job: Job,
@@ -28,19 +30,27 @@ pub async fn perform(
 ) -> (Ticket, Outcome) {
     let outcome = match job {
         Job::Attempt { routed: Routed { key, call }, attempt } => {
+            // Boxed, as everything rare here: the future's size is paid for every message.
             if attempt > 0 {
-                // Boxed, as everything rare here: the future's size is paid for every message.
                 Box::pin(routes.wait_to_retry(key, attempt, deadline)).await;
+            } else if let Some(deed) = turnstile.limits().deed(&call) {
+                let attempt = async { routes.attempt(key, |_| call, deadline, trace).await.0 };
+                let passed = Box::pin(turnstile.pass(deed, attempt)).await;
+                return (
+                    ticket,
+                    passed.map_or_else(|limited| Outcome::Failed(Failure::Limited(limited)), Outcome::from),
+                );
             }
             routes.attempt(key, |_| call, deadline, trace).await.0.into()
         }
-        other => Box::pin(held(routes, mailslot, other, deadline, trace)).await,
+        other => Box::pin(held(routes, turnstile, mailslot, other, deadline, trace)).await,
     };
     (ticket, outcome)
 }
 
 async fn held(
     routes: Arc<Routes>,
+    turnstile: Turnstile,
     mailslot: Arc<Mailslot>,
     job: Job,
     deadline: Instant,
@@ -48,7 +58,7 @@ async fn held(
 ) -> Outcome {
     match job {
         Job::Attach { user, name } => attach(&routes, &mailslot, user, name, deadline, trace).await,
-        Job::Hold(work) => carry_out(&routes, &work, deadline, trace).await,
+        Job::Hold(work) => carry_out(&routes, turnstile.limits(), &work, deadline, trace).await.0,
         Job::Watch(users) => presence::watch(&routes, &mailslot, &users, deadline, trace).await,
         Job::Unwatch(users) => presence::unwatch(&routes, &mailslot, &users, deadline, trace).await,
         Job::Attempt { routed: Routed { key, call }, .. } => {

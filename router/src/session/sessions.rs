@@ -21,6 +21,7 @@ use super::{
     registry::Registry,
 };
 use crate::{
+    limits::Turnstile,
     metrics::{ACTIVE_CONNECTIONS, SESSIONS_CLOSED},
     routing::Routes,
 };
@@ -48,8 +49,9 @@ impl Sessions {
         let (id, now) = (new_session_id(), Now::read());
         let open = self.open(id, format, trace);
         let (routes, slot) = (self.routes.clone(), open.mailslot.clone());
+        let turnstile = Turnstile::new(self.shared.limits.clone());
         let start = move |ticket: Ticket, job: Job, deadline: Instant| {
-            perform(routes.clone(), slot.clone(), ticket, job, deadline.into(), trace)
+            perform(routes.clone(), turnstile.clone(), slot.clone(), ticket, job, deadline.into(), trace)
         };
         let core = Core::new(self.shared.clone(), id, format, bearer, now);
         let end = Box::pin(Driver::new(socket, core, open.mailslot.clone(), self.shared.clone(), start, now)).await;

@@ -6,7 +6,10 @@ use socketioxide::extract::SocketRef;
 use tertulia_wire::client::{Command, CommandId, ErrorReply, Format, Hello, Reply};
 
 use super::{driver::Driver, link::Link};
-use crate::session::{Core, Effect, Job, Now, Sessions, Ticket, new_session_id, perform};
+use crate::{
+    limits::Turnstile,
+    session::{Core, Effect, Job, Now, Sessions, Ticket, new_session_id, perform},
+};
 
 /// The `hello` that the connection itself is. Commands count from 1.
 pub(super) const HELLO: CommandId = 0;
@@ -44,8 +47,9 @@ impl Admitted {
         let open = sessions.open(self.core.id(), Format::Json, trace);
         let (routes, mailslot) = (sessions.routes.clone(), open.mailslot.clone());
         let slot = mailslot.clone();
+        let turnstile = Turnstile::new(sessions.shared.limits.clone());
         let start = move |ticket: Ticket, job: Job, deadline: Instant| {
-            perform(routes.clone(), slot.clone(), ticket, job, deadline.into(), trace)
+            perform(routes.clone(), turnstile.clone(), slot.clone(), ticket, job, deadline.into(), trace)
         };
         let end = Box::pin(Driver::new(*self, socket, link, mailslot, sessions.shared.clone(), start)).await;
         open.end(end);

@@ -108,6 +108,8 @@ fn config(folder: &Path, nodes: &[SocketAddr], settings: &[&str]) -> Config {
         client_address = "{client}"
         [redis]
         url = "redis://nowhere"
+        [limits]
+        enabled = false
         "#,
         nodes[0], nodes[1]
     );

@@ -17,6 +17,7 @@ impl Config {
         self.check_topology(&check)?;
         self.check_node(&check)?;
         self.check_router(&check)?;
+        self.check_limits(&check)?;
         self.check_auth(&check)
     }
 
@@ -105,6 +106,18 @@ impl Config {
         check.range("router.commands_in_flight", router.commands_in_flight, 1..=4_096)?;
         check.range("router.hold_ms", router.hold_ms, 0..=MILLISECONDS_MAX)?;
         check.range("router.drain_ms", router.drain_ms, 0..=MILLISECONDS_MAX)
+    }
+
+    fn check_limits(&self, check: &Check<'_>) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        check.range("limits.window_ms", limits.window_ms, 100..=MILLISECONDS_MAX)?;
+        let counts = [
+            ("limits.sends", limits.sends),
+            ("limits.changes", limits.changes),
+            ("limits.groups", limits.groups),
+            ("limits.account", limits.account),
+        ];
+        counts.into_iter().try_for_each(|(key, count)| check.range(key, count, 0..=100_000))
     }
 }
 

@@ -28,8 +28,8 @@ use self::{
 
 pub use error::{ConfigError, Problem, Unusable};
 pub use sections::{
-    AuthConfig, ClusterConfig, LogConfig, LogFormat, NodeConfig, NodeTuning, RedisConfig, RouterConfig, RouterTuning,
-    StoreConfig, TlsConfig,
+    AuthConfig, ClusterConfig, LimitsConfig, LogConfig, LogFormat, NodeConfig, NodeTuning, RedisConfig, RouterConfig,
+    RouterTuning, StoreConfig, TlsConfig,
 };
 pub use tree::Place;
 pub use values::{Address, InvalidAddress, InvalidHash, InvalidNetwork, Network, Secret, Sha256Hash};
@@ -55,6 +55,8 @@ pub struct Config {
     pub node: NodeTuning,
     #[serde(default)]
     pub router: RouterTuning,
+    #[serde(default)]
+    pub limits: LimitsConfig,
     #[serde(default)]
     pub log: LogConfig,
 }

@@ -211,6 +211,29 @@ impl Default for RouterTuning {
     }
 }
 
+/// `[limits]`: what a user may do in a while, at all routers together. 0: as much as they like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    pub enabled: bool,
+    /// The counts are of any stretch of time that is so long.
+    pub window_ms: u64,
+    /// `dm:send`.
+    pub sends: u32,
+    /// `dm:edit`, `dm:delete`, `dm:react`.
+    pub changes: u32,
+    /// `conversation:create`, and everything that changes a group.
+    pub groups: u32,
+    /// `profile:set`, `block`, `unblock`.
+    pub account: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { enabled: true, window_ms: 60_000, sends: 30, changes: 60, groups: 30, account: 30 }
+    }
+}
+
 /// `[log]`: to stderr.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]

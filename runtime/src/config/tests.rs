@@ -40,6 +40,7 @@ fn the_file_in_the_repository_shows_every_default() {
     assert_eq!(smallest.auth.dev_signing_key_file, None);
     assert_eq!(shown.node, smallest.node);
     assert_eq!(shown.router, smallest.router);
+    assert_eq!(shown.limits, smallest.limits);
     assert_eq!(shown.log, smallest.log);
     assert!(shown.stores.values().all(|store| store.weight == Weight::ONE));
     assert_eq!(smallest.stores[&StoreId::new(1)].weight, Weight::ONE);
@@ -115,7 +116,7 @@ fn what_is_wrong_in_the_file_is_refused_with_its_line_and_what_is_allowed() {
         (
             "[clutser]",
             0,
-            "unknown key \"clutser\" in the file; allowed: cluster, tls, auth, stores, nodes, routers, redis, node, router, log",
+            "unknown key \"clutser\" in the file; allowed: cluster, tls, auth, stores, nodes, routers, redis, node, router, limits, log",
         ),
         ("[cluster]\nslots = 3", 1, "cluster.slots: slots = 3 is not allowed: want a power of two from 1 to 16384"),
         ("[node]\n\npool_size = 'four'", 2, "node.pool_size = \"four\" has the wrong type; want a whole number"),

@@ -89,6 +89,9 @@ dev_signing_key_file = "pki/jwt.key.pem"
 [redis]
 url = "redis://{redis}/0"
 
+[limits]
+enabled = false
+
 [log]
 level = "info"
 format = "json"

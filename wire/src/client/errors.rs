@@ -54,6 +54,8 @@ pub enum ErrorCode {
     NoChange,
     /// More would exceed a limit of the conversation or the message.
     LimitReached,
+    /// The user did too much of this in a while: try again after `retry_after_ms`. It was not carried out.
+    RateLimited,
     /// A queue is full: try again after `retry_after_ms`.
     Overloaded,
     /// The owner of the shard cannot be reached in time: try again, with the same `temp_id`.
@@ -63,7 +65,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadFrame,
         Self::BadRequest,
         Self::UnknownType,
@@ -77,6 +79,7 @@ impl ErrorCode {
         Self::Forbidden,
         Self::NoChange,
         Self::LimitReached,
+        Self::RateLimited,
         Self::Overloaded,
         Self::Unavailable,
         Self::Internal,
@@ -98,6 +101,7 @@ impl ErrorCode {
             Self::Forbidden => "forbidden",
             Self::NoChange => "no_change",
             Self::LimitReached => "limit_reached",
+            Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
@@ -105,7 +109,7 @@ impl ErrorCode {
     }
 
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::Overloaded | Self::Unavailable | Self::Internal)
+        matches!(self, Self::RateLimited | Self::Overloaded | Self::Unavailable | Self::Internal)
     }
 }
 

@@ -80,6 +80,7 @@ fn error_codes_keep_their_spelling() {
         "forbidden",
         "no_change",
         "limit_reached",
+        "rate_limited",
         "overloaded",
         "unavailable",
         "internal",

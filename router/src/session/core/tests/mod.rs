@@ -23,6 +23,7 @@ use super::{
 use crate::{
     auth::dev::DevSigner,
     commands::{Failure, Outcome},
+    limits::Limits,
     routing::{HoldReason, Key},
     session::Drain,
 };
@@ -55,7 +56,9 @@ impl Fixture {
         };
         change(&mut policy);
         let verifier = Verifier::new(key.public_key_pem().as_bytes(), ISSUER).unwrap();
-        let shared = Arc::new(Shared { policy, verifier, held: HeldBytes::new(HELD_BYTES), meter: Meter::new() });
+        let limits = Limits::none();
+        let shared =
+            Arc::new(Shared { policy, verifier, limits, held: HeldBytes::new(HELD_BYTES), meter: Meter::new() });
         let start = Instant::now();
         let now = Now { instant: start, unix_ms: 1_800_000_000_000 };
         let core = Core::new(shared, SESSION, Format::Json, None, now);
