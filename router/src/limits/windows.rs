@@ -2,15 +2,15 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tertulia_shard_map::UserId;
 
 use super::{Action, Limit, redis::Counted};
 
-/// Windows that are remembered. With more, those that are over are forgotten; where that does not help, new ones are not counted
-/// here: in Redis they are.
+/// Windows that are remembered; those that are over are forgotten once in a while. With more, new users are not counted here: in
+/// Redis they are.
 const WINDOWS_MAX: usize = 100_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,7 +30,10 @@ pub struct Windows {
 impl Windows {
     /// Admits one more, unless the window that ends now is full.
     pub fn count(&mut self, key: Key, limit: Limit, now: Instant) -> Counted {
-        self.make_room(&key, limit.window, now);
+        if self.sweep_at.is_none_or(|at| at <= now) {
+            self.done.retain(|_, done| done.back().is_some_and(|&at| at + limit.window > now));
+            self.sweep_at = Some(now + limit.window);
+        }
         if self.done.len() >= WINDOWS_MAX && !self.done.contains_key(&key) {
             return Counted::Admitted { remaining: limit.count.saturating_sub(1), resets_in: limit.window };
         }
@@ -59,20 +62,12 @@ impl Windows {
             done.remove(place);
         }
     }
-
-    fn make_room(&mut self, key: &Key, window: Duration, now: Instant) {
-        let is_due = self.sweep_at.is_none_or(|at| at <= now);
-        let is_full = self.done.len() >= WINDOWS_MAX && !self.done.contains_key(key);
-        // A full one is not swept for each user who comes: once in a while is enough.
-        if is_due && (is_full || self.sweep_at.is_some()) || self.sweep_at.is_none() {
-            self.done.retain(|_, done| done.back().is_some_and(|&at| at + window > now));
-            self.sweep_at = Some(now + window);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
